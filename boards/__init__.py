@@ -1,0 +1,1 @@
+"""What board is this, what may it do, what did it measure."""

@@ -1,0 +1,1 @@
+"""The workstation side: load a trained model, export it, quantize it, prove it."""

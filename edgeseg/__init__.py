@@ -1,0 +1,53 @@
+"""edgeseg puts trained ultrasound segmenters onto the devices that need them.
+
+    import edgeseg
+    bundle = edgeseg.open_bundle("head.edgeseg")
+    with edgeseg.load(bundle) as segmenter:
+        result = segmenter(frame)          # frame: [H, W] or [H, W, 3] uint8
+        result.mask                        # [H, W] uint8, class indices
+
+Every name is imported on first use, so that `import edgeseg` costs nothing that is not asked for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgeseg.bundle import open_bundle as open_bundle
+    from edgeseg.errors import BadInput as BadInput
+    from edgeseg.errors import BundleError as BundleError
+    from edgeseg.errors import EdgesegError as EdgesegError
+    from edgeseg.errors import InferenceError as InferenceError
+    from edgeseg.errors import MissingDependency as MissingDependency
+    from edgeseg.errors import NoSuchDevice as NoSuchDevice
+
+__version__ = "0.1.0"
+
+_EXPORTS = {
+    "BadInput": "edgeseg.errors",
+    "Bundle": "edgeseg.types",
+    "BundleError": "edgeseg.errors",
+    "BundleTooNew": "edgeseg.errors",
+    "ConversionError": "edgeseg.errors",
+    "EdgesegError": "edgeseg.errors",
+    "ExecutionMismatch": "edgeseg.errors",
+    "GateFailed": "edgeseg.errors",
+    "InferenceError": "edgeseg.errors",
+    "MissingDependency": "edgeseg.errors",
+    "NoSuchDevice": "edgeseg.errors",
+    "Segmentation": "edgeseg.runtimes.segmenter",
+    "Segmenter": "edgeseg.runtimes.segmenter",
+    "UnsupportedModel": "edgeseg.errors",
+    "load": "edgeseg.runtimes.segmenter",
+    "open_bundle": "edgeseg.bundle",
+}
+__all__ = sorted([*_EXPORTS, "__version__"])
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _EXPORTS:
+        raise AttributeError(f"module 'edgeseg' has no attribute {name!r}")
+    from edgeseg.plugins import load_attribute
+
+    return load_attribute(f"{_EXPORTS[name]}:{name}")

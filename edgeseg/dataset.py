@@ -1,0 +1,188 @@
+"""A folder of frames: `images/*.png`, where known `masks/*.png` of the same names, and an optional `index.csv`."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edgeseg.errors import BadInput
+from edgeseg.frames import read_image
+from edgeseg.types import Frame, Mask
+
+_SPLIT_COLUMNS = ("split", "suggested_split")
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One frame of a folder.
+
+    Attributes:
+        name: file name of the image.
+        image: path of the image.
+        mask: path of the reference mask, or None.
+        split: name of the split, or "" where the folder has none.
+        exam: what must stay in one split and be drawn together by a bootstrap; the file name where unknown.
+        pixel_size_mm, hc_mm_reference: from index.csv, or None.
+    """
+
+    name: str
+    image: Path
+    mask: Path | None
+    split: str = ""
+    exam: str = ""
+    pixel_size_mm: float | None = None
+    hc_mm_reference: float | None = None
+
+    def read_frame(self) -> Frame:
+        """The frame: [H, W] or [H, W, 3] uint8."""
+        return read_image(self.image)
+
+    def read_mask(self, classes: int = 2) -> Mask:
+        """The reference mask [H, W] uint8, class indices below `classes`.
+
+        A two-class mask may be stored as 0/1 or 0/255. Raises BadInput for other values, or where there is no mask.
+        """
+        if self.mask is None:
+            raise BadInput(f"{self.image} has no mask, expected masks/{self.name} beside images/")
+        mask = read_image(self.mask)
+        if mask.ndim != 2:
+            raise BadInput(f"{self.mask} has shape {mask.shape}, expected a gray or 1-bit PNG of class indices")
+        top = int(mask.max())
+        if classes == 2 and top > 1:
+            return (mask > 127).astype(np.uint8)
+        if top >= classes:
+            raise BadInput(f"{self.mask} has class index {top}, expected at most {classes - 1}")
+        return mask
+
+
+@dataclass(frozen=True, slots=True)
+class FrameFolder:
+    """The samples of a folder, or of one of its splits, in the order of their names."""
+
+    path: Path
+    samples: tuple[Sample, ...]
+    split: str = ""
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    @property
+    def splits(self) -> frozenset[str]:
+        """The names of the splits in this folder."""
+        return frozenset(s.split for s in self.samples if s.split)
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether every frame has a reference mask."""
+        return all(s.mask is not None for s in self.samples)
+
+    def select(self, split: str) -> FrameFolder:
+        """Only the frames of one split. Raises BadInput where the folder has no such split."""
+        chosen = tuple(s for s in self.samples if s.split == split)
+        if not chosen:
+            known = ", ".join(sorted(self.splits)) or "none; index.csv has no split column"
+            raise BadInput(f"{self.path} has no split {split!r} (splits: {known})")
+        return FrameFolder(self.path, chosen, split)
+
+    def prefer(self, *splits: str) -> FrameFolder:
+        """The first of these splits that exists, or all frames of a folder without any of them."""
+        for split in splits:
+            if split in self.splits:
+                return self.select(split)
+        return self
+
+    def spread(self, count: int) -> FrameFolder:
+        """At most `count` frames, evenly spaced over the folder."""
+        if count >= len(self.samples):
+            return self
+        picks = np.linspace(0, len(self.samples) - 1, count).round().astype(int)
+        return FrameFolder(self.path, tuple(self.samples[i] for i in picks), self.split)
+
+    def sha256(self) -> str:
+        """Hash over the names and contents of all images and masks: equal for equal data, wherever it lies."""
+        total = hashlib.sha256()
+        for sample in self.samples:
+            for path in (sample.image, sample.mask):
+                if path is not None:
+                    total.update(f"{path.parent.name}/{path.name}\0".encode())
+                    total.update(hashlib.sha256(path.read_bytes()).digest())
+        return total.hexdigest()
+
+
+def read_folder(path: Path | str, *, need_masks: bool = False) -> FrameFolder:
+    """List the frames of a folder.
+
+    Args:
+        path: has images/*.png (and masks/*.png, index.csv with the columns file, split, pixel_size_mm,
+            hc_mm_reference and exam_id, each optional but the first).
+        need_masks: every frame must have a mask.
+
+    Raises:
+        BadInput: where there are no images, a mask is missing or belongs to no image, or index.csv names a file that
+            is not there.
+    """
+    root = Path(path)
+    images = sorted((root / "images").glob("*.png"))
+    if not images:
+        raise BadInput(f"{root} has no frames, expected PNG files in {root / 'images'}")
+    masks = {p.name: p for p in (root / "masks").glob("*.png")}
+    names = {p.name for p in images}
+    if orphans := sorted(masks.keys() - names):
+        raise BadInput(f"{root / 'masks' / orphans[0]} has no image of the same name ({len(orphans)} such masks)")
+    if masks or need_masks:
+        bare = sorted(names - masks.keys())
+        if bare and (need_masks or len(bare) < len(names)):
+            raise BadInput(f"{root / 'images' / bare[0]} has no mask of the same name ({len(bare)} such frames)")
+    rows = _read_index(root / "index.csv", names)
+    return FrameFolder(root, tuple(_sample(p, masks.get(p.name), rows.get(p.name, {})) for p in images))
+
+
+def _read_index(path: Path, names: set[str]) -> dict[str, dict[str, str]]:
+    if not path.exists():
+        return {}
+    with path.open(newline="", encoding="utf-8") as stream:
+        reader = csv.DictReader(stream)
+        if "file" not in (reader.fieldnames or ()):
+            raise BadInput(f"{path} has no column 'file' (columns: {', '.join(reader.fieldnames or ()) or 'none'})")
+        rows = {row["file"]: row for row in reader}
+    if missing := sorted(rows.keys() - names):
+        raise BadInput(f"{path} names {missing[0]}, which is not in {path.parent / 'images'} ({len(missing)} such rows)")
+    return rows
+
+
+def _sample(image: Path, mask: Path | None, row: dict[str, str]) -> Sample:
+    return Sample(
+        name=image.name,
+        image=image,
+        mask=mask,
+        split=next((row[c] for c in _SPLIT_COLUMNS if row.get(c)), ""),
+        exam=row.get("exam_id") or image.name,
+        pixel_size_mm=_number(row, "pixel_size_mm"),
+        hc_mm_reference=_number(row, "hc_mm_reference"),
+    )
+
+
+def _number(row: dict[str, str], column: str) -> float | None:
+    text = row.get(column)
+    if not text:
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise BadInput(f"index.csv: {column} of {row['file']} is {text!r}, expected a number") from None
+
+
+def read_all(samples: Sequence[Sample], classes: int) -> list[tuple[Frame, Mask]]:
+    """Frames with their masks; raises BadInput where a mask's size is not its frame's."""
+    pairs = []
+    for sample in samples:
+        frame, mask = sample.read_frame(), sample.read_mask(classes)
+        if frame.shape[:2] != mask.shape:
+            raise BadInput(f"{sample.mask} has size {mask.shape}, its image {frame.shape[:2]}")
+        pairs.append((frame, mask))
+    return pairs

@@ -1,0 +1,90 @@
+"""Every error edgeseg raises on purpose.
+
+    EdgesegError
+    |- BundleError                    a bundle cannot be read, written or trusted
+    |  |- BundleTooNew                written by a newer edgeseg
+    |  |- SignatureError              not signed by a key that is trusted
+    |- MissingDependency              (also ImportError) an engine or extra is not installed
+    |- ConversionError                a source cannot be loaded or turned into an artifact
+    |  |- UnsupportedModel            the model has something no target can express
+    |  |- GateFailed                  the result differs too much from its source
+    |- InferenceError                 an artifact cannot be loaded or run
+    |  |- BadInput                    (also ValueError) a frame, file, folder or option is not what it must be
+    |  |- NoSuchDevice                the device asked for does not exist or does not work here
+    |  |- ExecutionMismatch           the engine ran something else than what was asked for
+    |- BoardError                     something on the board under test
+       |- BoardUnreachable            no connection
+       |- BoardTimeout                no answer in time
+
+A message says what failed, what was expected and what to do, in one line.
+"""
+
+from __future__ import annotations
+
+
+class EdgesegError(Exception):
+    """Base of every error edgeseg raises on purpose."""
+
+
+class BundleError(EdgesegError):
+    """A bundle cannot be read, written or trusted."""
+
+
+class BundleTooNew(BundleError):
+    """The bundle was written by a newer edgeseg than this one."""
+
+
+class SignatureError(BundleError):
+    """The bundle is not signed by a trusted key."""
+
+
+class MissingDependency(EdgesegError, ImportError):
+    """An optional package is not installed.
+
+    Raised only when the package itself is absent; an ImportError from inside an installed package passes through.
+    """
+
+    def __init__(self, package: str, needed_for: str, extra: str) -> None:
+        self.package = package
+        self.command = f"pip install 'edgeseg[{extra}]'"
+        super().__init__(f"{package} is not installed, {needed_for} needs it: {self.command}")
+
+
+class ConversionError(EdgesegError):
+    """A source cannot be loaded or turned into an artifact."""
+
+
+class UnsupportedModel(ConversionError):
+    """The model has something that a target cannot express."""
+
+
+class GateFailed(ConversionError):
+    """A converted model differs from its source by more than its gate allows."""
+
+
+class InferenceError(EdgesegError):
+    """An artifact cannot be loaded or run."""
+
+
+class BadInput(InferenceError, ValueError):
+    """A frame, file, folder or option is not what it must be."""
+
+
+class NoSuchDevice(InferenceError):
+    """The requested device does not exist, or does not work, on this machine."""
+
+
+class ExecutionMismatch(InferenceError):
+    """The engine ran on another device or in another precision than was asked for."""
+
+
+class BoardError(EdgesegError):
+    """Something went wrong on the board under test."""
+
+
+class BoardUnreachable(BoardError):
+    """No connection to the board."""
+
+
+class BoardTimeout(BoardError):
+    """The board did not answer in time."""

@@ -1,0 +1,1 @@
+"""The embedded default: a trained checkpoint, a few licensed real frames with masks, and tiny probe models."""

@@ -1,0 +1,346 @@
+"""The words that every part of edgeseg shares: frozen dataclasses and string enums, no behaviour beyond themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Frame = NDArray[np.uint8]
+Mask = NDArray[np.uint8]
+Logits = NDArray[np.float32]
+
+
+class Format(StrEnum):
+    """The file format of an artifact."""
+
+    ONNX = "onnx"
+    OPENVINO = "openvino"
+    TFLITE = "tflite"
+
+
+class Precision(StrEnum):
+    """The arithmetic an artifact was made for."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    INT8 = "int8"
+
+
+class Layout(StrEnum):
+    """The order of a 4-D tensor's axes: batch, channels, height, width."""
+
+    NCHW = "NCHW"
+    NHWC = "NHWC"
+
+
+class Interpolation(StrEnum):
+    """How a frame is brought to the network's size; OpenCV's INTER_LINEAR and INTER_AREA."""
+
+    LINEAR = "linear"
+    AREA = "area"
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """One input or output of a session. `dtype` is a numpy dtype name."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+    layout: Layout = Layout.NCHW
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocess:
+    """What happens to a frame before the first layer.
+
+    Outside the graph: gray or RGB conversion and the resize to `height` x `width`. Inside every exported graph:
+    `(pixel / 255 - mean) / std`, so that training and device cannot disagree.
+
+    Attributes:
+        height, width: the network's input size in pixels.
+        channels: 1 (gray) or 3 (RGB).
+        mean, std: one figure per channel, for pixels scaled to [0, 1].
+        interpolation: how the frame is resized.
+    """
+
+    height: int
+    width: int
+    channels: int = 1
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    interpolation: Interpolation = Interpolation.LINEAR
+
+
+@dataclass(frozen=True, slots=True)
+class FileRecord:
+    """A file of a bundle: its path (relative to the folder in the manifest, absolute once opened), hash and size."""
+
+    path: Path
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Parity:
+    """How far an artifact is from its source, measured on real frames through one runtime.
+
+    Attributes:
+        runtime: the runtime it was measured with.
+        frames: number of frames.
+        logit_error: largest absolute logit difference over the range of the source's logits (1 is the whole range).
+        sqnr_db: signal to quantization noise ratio of the logits, 10 log10(sum s^2 / sum (s - a)^2), in dB.
+        agreement: share of the frames' own pixels with the same class as the source's mask.
+        dice_source: mean Dice between the artifact's and the source's masks.
+        dice: mean Dice against the reference masks; None where there are none.
+        dice_drop: the source's Dice minus the artifact's, on the same frames; None where there are no masks.
+        p50_ms: median inference time on the machine that converted, one thread, in ms.
+    """
+
+    runtime: str
+    frames: int
+    logit_error: float
+    sqnr_db: float
+    agreement: float
+    dice_source: float
+    dice: float | None = None
+    dice_drop: float | None = None
+    p50_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """One converted model: what it is, its files (the first one is what the engine is given) and its evidence."""
+
+    format: Format
+    precision: Precision
+    files: tuple[FileRecord, ...]
+    inputs: tuple[TensorSpec, ...] = ()
+    outputs: tuple[TensorSpec, ...] = ()
+    parity: Parity | None = None
+
+    @property
+    def name(self) -> str:
+        """For people and file names, as in `openvino-int8`."""
+        return f"{self.format}-{self.precision}"
+
+    @property
+    def path(self) -> Path:
+        """The file the engine is given (for OpenVINO the .xml, whose .bin lies beside it)."""
+        return self.files[0].path
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the file at `path`."""
+        return self.files[0].sha256
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of all files of this artifact."""
+        return sum(f.size_bytes for f in self.files)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An artifact that was made, failed its gate and stayed out of the bundle."""
+
+    format: Format
+    precision: Precision
+    reason: str
+    parity: Parity | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Golden:
+    """One real frame with what the source made of it.
+
+    Attributes:
+        frame: the frame, PNG.
+        mask: the source's mask at the frame's own size, PNG of class indices.
+        logits: the source's logits [1, C, h, w] float32, .npy.
+    """
+
+    frame: FileRecord
+    mask: FileRecord
+    logits: FileRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Gates:
+    """Limits on the difference from the source. None switches a limit off.
+
+    `logit_error_max` holds for fp32, the others for every precision below it. Dice alone forgives too much (a wrong
+    model can score higher), so SQNR and mask agreement are limited as well.
+    """
+
+    logit_error_max: float | None = 1e-3
+    agreement_min: float | None = 0.995
+    sqnr_db_min: float | None = 20.0
+    dice_drop_max: float | None = 0.005
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Where an artifact comes from: everything needed to make it again, by hash where it is a file.
+
+    Attributes:
+        source: what was loaded (kind, file hash, architecture and its options).
+        training: the training record of the checkpoint, empty where unknown.
+        calibration, evaluation: folder name, split, number of frames, hash of the frames.
+        steps: the conversion steps in order, each with its options.
+        tools: versions of the packages that took part.
+        created: UTC time, ISO 8601.
+        machine: processor and operating system of the conversion.
+    """
+
+    source: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    calibration: dict[str, Any] = field(default_factory=dict)
+    evaluation: dict[str, Any] = field(default_factory=dict)
+    steps: tuple[dict[str, Any], ...] = ()
+    tools: dict[str, str] = field(default_factory=dict)
+    created: str = ""
+    machine: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a bundle says of itself: the content of its manifest.json."""
+
+    name: str
+    classes: tuple[str, ...]
+    preprocess: Preprocess
+    artifacts: tuple[Artifact, ...] = ()
+    refused: tuple[Refusal, ...] = ()
+    golden: tuple[Golden, ...] = ()
+    gates: Gates = Gates()
+    provenance: Provenance = field(default_factory=Provenance)
+    schema: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """An opened bundle: its folder and its manifest, whose paths are absolute and whose hashes were checked."""
+
+    path: Path
+    manifest: Manifest
+
+    @property
+    def artifacts(self) -> tuple[Artifact, ...]:
+        """The artifacts that passed their gates."""
+        return self.manifest.artifacts
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """The one definition of what happens to a frame before the network."""
+        return self.manifest.preprocess
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names; index 0 is the background."""
+        return self.manifest.classes
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """What an engine really ran, from the engine's own records.
+
+    Attributes:
+        provider: the engine's name of what executed most layers, as in `CPUExecutionProvider`, `CPU`, `XNNPACK`.
+        precision: `int8` where int8 kernels do at least half of the convolutions, else the float type they use.
+        int8_layers: number of layers executed by int8 kernels.
+        layers: number of layers executed; conversions between precisions and layouts are not layers.
+        providers: layers per provider.
+    """
+
+    provider: str
+    precision: str
+    int8_layers: int
+    layers: int
+    providers: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Percentiles of a set of timings, in ms."""
+
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+    frames: int
+
+    @classmethod
+    def of(cls, seconds: NDArray[np.float64]) -> Latency:
+        """From per-call durations [N] float64 in seconds."""
+        p50, p90, p99 = np.percentile(seconds, (50, 90, 99)) * 1e3
+        return cls(float(p50), float(p90), float(p99), len(seconds))
+
+    @property
+    def fps(self) -> float:
+        """Frames a second at the median."""
+        return 1e3 / self.p50_ms
+
+
+class Session(Protocol):
+    """A loaded artifact on a device, used by one thread at a time; a context manager.
+
+    Attributes:
+        inputs, outputs: specs in the artifact's own layout.
+        device: the one really used, never "auto".
+    """
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]: ...  # noqa: D102
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]: ...  # noqa: D102
+    @property
+    def device(self) -> str: ...  # noqa: D102
+
+    def run(self, feeds: Mapping[str, Array]) -> Mapping[str, Array]:
+        """Run once. The arrays returned may be overwritten by the next call.
+
+        Raises BadInput for a missing or unknown name, a wrong shape or dtype; InferenceError when the engine fails
+        or the session is closed.
+        """
+        ...
+
+    def execution(self) -> Execution:
+        """What the engine really runs for this artifact."""
+        ...
+
+    def close(self) -> None:
+        """Free the engine's memory; calling it twice is allowed."""
+        ...
+
+    def __enter__(self) -> Session: ...
+    def __exit__(self, *exc: object) -> None: ...
+
+
+class Runtime(Protocol):
+    """An engine on this machine; stateless, cheap to construct."""
+
+    name: ClassVar[str]
+    formats: ClassVar[frozenset[Format]]
+
+    def version(self) -> str:
+        """The engine's version. Raises MissingDependency where the engine is not installed."""
+        ...
+
+    def devices(self) -> tuple[str, ...]:
+        """Devices proven usable here by running a small model, best first."""
+        ...
+
+    def load(self, artifact: Path, *, device: str = "auto", threads: int | None = None) -> Session:
+        """Load a model file.
+
+        Raises NoSuchDevice for a device that does not exist or work here, InferenceError for a file that the engine
+        does not accept, MissingDependency where the engine is not installed.
+        """
+        ...

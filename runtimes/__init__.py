@@ -1,0 +1,1 @@
+"""The device side: one API over ONNX Runtime, OpenVINO and LiteRT."""
