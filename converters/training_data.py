@@ -1,0 +1,132 @@
+"""Frames and masks in memory at the network's size, and their augmentation by MONAI."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+import torch
+from monai.transforms import (
+    Compose,
+    RandAdjustContrastd,
+    RandAffined,
+    RandFlipd,
+    RandGaussianNoised,
+    RandScaleIntensityd,
+)
+from torch import Tensor
+
+from edgeseg.dataset import FrameFolder, Sample, read_all
+from edgeseg.errors import BadInput
+from edgeseg.preprocess import to_input
+from edgeseg.types import Frame, Mask, Preprocess
+
+Batch = tuple[Tensor, Tensor]
+
+
+class TrainingData:
+    """The training frames at the network's size, augmented anew every epoch.
+
+    Args:
+        samples: frames with masks.
+        preprocess: the network's size and normalisation.
+        classes: number of classes with the background.
+        stride: of the network's logits; targets are averaged down to it.
+    """
+
+    def __init__(self, samples: FrameFolder, preprocess: Preprocess, classes: int, stride: int) -> None:
+        self.preprocess = preprocess
+        self.stride = stride
+        pairs = read_all(samples.samples, classes)
+        self.images = torch.stack([torch.from_numpy(to_input(f, preprocess)[0] / 255) for f, _ in pairs])
+        self.targets = torch.stack([torch.from_numpy(soft_target(m, preprocess, classes)) for _, m in pairs])
+        self.augment = Compose(
+            [
+                RandAffined(
+                    ("image", "target"),
+                    prob=1.0,
+                    rotate_range=0.44,
+                    translate_range=(0.08 * preprocess.height, 0.08 * preprocess.width),
+                    scale_range=0.22,
+                    padding_mode="zeros",
+                    cache_grid=True,
+                    spatial_size=(preprocess.height, preprocess.width),
+                ),
+                RandFlipd(("image", "target"), prob=0.5, spatial_axis=1),
+                RandFlipd(("image", "target"), prob=0.3, spatial_axis=0),
+                RandAdjustContrastd("image", prob=0.8, gamma=(0.7, 1.4)),
+                RandScaleIntensityd("image", factors=0.2, prob=0.8),
+                RandGaussianNoised("image", prob=0.4, std=0.05),
+            ]
+        )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def batches(self, size: int, seed: int) -> Iterator[Batch]:
+        """One epoch of normalised images [N, C, H, W] and targets [N, L, h, w], float32; equal for equal seeds."""
+        self.augment.set_random_state(seed=seed)
+        order = np.random.default_rng(seed).permutation(len(self))
+        for start in range(0, len(order) - size + 1, size):
+            items = [
+                self.augment({"image": self.images[i], "target": self.targets[i]}) for i in order[start : start + size]
+            ]
+            images = torch.stack([item["image"].as_tensor() for item in items]).clamp_(0, 1)
+            targets = torch.stack([item["target"].as_tensor() for item in items])
+            if self.stride > 1:
+                targets = torch.nn.functional.avg_pool2d(targets, self.stride)
+            yield normalise(images, self.preprocess), targets
+
+    def calibration(self, count: int = 32) -> Tensor:
+        """Evenly spaced, unaugmented, normalised frames [N, C, H, W] float32."""
+        picks = np.linspace(0, len(self) - 1, min(count, len(self))).round().astype(int)
+        return normalise(self.images[picks], self.preprocess)
+
+
+class ValidationData:
+    """Frames at the network's size with their masks at the frames' own."""
+
+    def __init__(self, samples: FrameFolder, preprocess: Preprocess, classes: int) -> None:
+        self.preprocess = preprocess
+        self.pairs: list[tuple[Tensor, Mask]] = [
+            (self._image(frame), mask) for frame, mask in read_all(samples.samples, classes)
+        ]
+
+    def _image(self, frame: Frame) -> Tensor:
+        return normalise(torch.from_numpy(to_input(frame, self.preprocess) / 255), self.preprocess)
+
+
+def normalise(images: Tensor, preprocess: Preprocess) -> Tensor:
+    """(x - mean) / std for images [N, C, H, W] scaled to [0, 1]."""
+    mean = torch.tensor(preprocess.mean).view(1, -1, 1, 1)
+    std = torch.tensor(preprocess.std).view(1, -1, 1, 1)
+    return (images - mean) / std
+
+
+def soft_target(mask: Mask, preprocess: Preprocess, classes: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    """Share of each pixel that a class covers at the network's size: [1, h, w] for two classes, else [classes, h, w]."""
+    size = (preprocess.width, preprocess.height)
+    wanted = (1,) if classes == 2 else range(classes)
+    planes = [cv2.resize((mask == c).astype(np.float32), size, interpolation=cv2.INTER_AREA) for c in wanted]
+    return np.stack(planes).astype(np.float32)
+
+
+def split_for_training(folder: FrameFolder) -> tuple[FrameFolder, FrameFolder]:
+    """The train and val splits; without an index, every eighth exam becomes validation.
+
+    Raises:
+        BadInput: where the index has one of the two splits only, or there are too few exams to hold any out.
+    """
+    if folder.splits:
+        return folder.select("train"), folder.select("val")
+    exams = sorted({s.exam for s in folder.samples})
+    if len(exams) < 2:
+        raise BadInput(f"{folder.path} has {len(exams)} exam, expected at least 2: one is held out for validation")
+    held = set(exams[:: min(8, len(exams))])
+
+    def pick(keep: bool, name: str) -> FrameFolder:
+        chosen: tuple[Sample, ...] = tuple(s for s in folder.samples if (s.exam in held) is keep)
+        return FrameFolder(folder.path, chosen, name)
+
+    return pick(False, "train"), pick(True, "val")

@@ -1,0 +1,66 @@
+"""Read tensors from files that may come from anywhere: nothing in them is ever executed."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from edgeseg.errors import ConversionError
+
+
+def read_tensors(path: Path | str) -> dict[str, Tensor]:
+    """All tensors of a .safetensors, .npz, .pth or .pt file by name.
+
+    A .pth is read with torch's weights_only unpickler, which knows tensors and containers and calls nothing else. A
+    state dict may lie one level deep under `state_dict` or `model`.
+
+    Raises:
+        ConversionError: for a missing, corrupt or unknown file, or a pickle with anything but tensors in it.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise ConversionError(f"{file} does not exist, expected a .safetensors, .npz or .pth file of weights")
+    readers = {".safetensors": _safetensors, ".npz": _npz, ".pth": _pth, ".pt": _pth}
+    if file.suffix not in readers:
+        raise ConversionError(f"{file} has the unknown suffix {file.suffix!r}, expected {', '.join(readers)}")
+    return readers[file.suffix](file)
+
+
+def _safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return safetensors.torch.load_file(path)
+    except (safetensors.SafetensorError, ValueError) as error:
+        raise ConversionError(f"{path} is not a valid .safetensors file: {error}") from error
+
+
+def _npz(path: Path) -> dict[str, Tensor]:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+    except (ValueError, EOFError, zipfile.BadZipFile, TypeError) as error:
+        raise ConversionError(f"{path} is not a valid .npz file of arrays: {error}") from error
+
+
+def _pth(path: Path) -> dict[str, Tensor]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ConversionError(
+            f"{path} holds more than tensors and was refused unexecuted: save its state_dict() alone, "
+            f"best as .safetensors"
+        ) from error
+    except (RuntimeError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        raise ConversionError(f"{path} is not a valid PyTorch file: {error}") from error
+    for key in ("state_dict", "model"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
+        raise ConversionError(f"{path} is not a state dict, expected a mapping of names to tensors")
+    return dict(content)
