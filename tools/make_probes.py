@@ -60,11 +60,17 @@ def frames() -> list[np.ndarray[Any, Any]]:
 
 
 def write_onnx(net: Probe, image: torch.Tensor, path: Path) -> None:
-    """Export with fixed shapes."""
+    """Export with fixed shapes, without the exporter's stack traces: they carry paths of this machine."""
+    import onnx
+
     torch.onnx.export(
         net, (image,), path, dynamo=True, opset_version=18, external_data=False, verbose=False,
         input_names=["image"], output_names=["logits"],
     )  # fmt: skip
+    model = onnx.load(path)
+    for node in model.graph.node:
+        del node.metadata_props[:]
+    onnx.save(model, path)
 
 
 def write_onnx_int8(fp32: Path, path: Path) -> None:
@@ -95,17 +101,27 @@ def write_openvino(fp32: Path, path: Path, path_int8: Path) -> None:
     ov.save_model(quantized, path_int8, compress_to_fp16=False)
 
 
-def write_tflite(net: Probe, image: torch.Tensor, path: Path, path_int8: Path) -> None:
-    """Channels last, float input and output; int8 by ai-edge-quantizer."""
+def write_tflite(net: Probe, image: torch.Tensor, path: Path) -> None:
+    """Channels last."""
     import litert_torch
-    from ai_edge_quantizer import quantizer, recipe
 
     channels_last = litert_torch.to_channel_last_io(net, args=[0], outputs=[0])
     litert_torch.convert(channels_last, (image.permute(0, 2, 3, 1).contiguous(),)).export(str(path))
-    int8 = quantizer.Quantizer(str(path))
+
+
+def write_tflite_int8(fp32: Path, path: Path, *, float_ports: bool) -> None:
+    """By ai-edge-quantizer, with float32 or int8 input and output."""
+    from ai_edge_quantizer import quantizer, recipe
+    from ai_edge_quantizer.algorithm_manager import AlgorithmName
+    from ai_edge_quantizer.qtyping import TFLOperationName
+
+    int8 = quantizer.Quantizer(str(fp32))
     int8.load_quantization_recipe(recipe.static_wi8_ai8())
+    if float_ports:
+        for port in (TFLOperationName.INPUT, TFLOperationName.OUTPUT):
+            int8.update_quantization_recipe(".*", port, algorithm_key=AlgorithmName.NO_QUANTIZE)
     samples = [{"args_0": frame.transpose(0, 2, 3, 1).copy()} for frame in frames()]
-    int8.quantize(int8.calibrate({"serving_default": samples})).export_model(str(path_int8), overwrite=True)
+    int8.quantize(int8.calibrate({"serving_default": samples})).export_model(str(path), overwrite=True)
 
 
 def main() -> None:
@@ -124,7 +140,9 @@ def main() -> None:
         (PROBE / "probe.onnx").write_bytes(raw.read_bytes())
         write_onnx_int8(raw, INT8 / "probe-int8.onnx")
         write_openvino(raw, PROBE / "probe.xml", INT8 / "probe-int8.xml")
-    write_tflite(net, image, PROBE / "probe.tflite", INT8 / "probe-int8.tflite")
+    write_tflite(net, image, PROBE / "probe.tflite")
+    write_tflite_int8(PROBE / "probe.tflite", INT8 / "probe-int8.tflite", float_ports=True)
+    write_tflite_int8(PROBE / "probe.tflite", INT8 / "probe-int8-ports.tflite", float_ports=False)
     for file in sorted([*PROBE.iterdir(), *INT8.iterdir()]):
         print(f"{file.stat().st_size:7d}  {file.relative_to(ROOT)}")
 

@@ -1,0 +1,152 @@
+"""Which artifact on which runtime: what fits is loaded, what loads races, the fastest stays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import median
+from time import perf_counter
+
+import numpy as np
+
+from edgeseg import plugins
+from edgeseg.errors import BadInput, InferenceError, MissingDependency, NoSuchDevice
+from edgeseg.frames import read_image
+from edgeseg.preprocess import to_input
+from edgeseg.types import Artifact, Bundle, Precision, Session
+
+_WARM_UPS = 2
+_ROUNDS = 7
+_MID_GRAY = 128
+
+Pairing = tuple[str, Artifact]  # the name of a runtime, and what it is to run
+Failures = dict[str, InferenceError | MissingDependency]
+_decided: dict[tuple[object, ...], tuple[Pairing, dict[str, str]]] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An artifact, loaded on a runtime."""
+
+    runtime: str
+    artifact: Artifact
+    session: Session
+
+    @property
+    def name(self) -> str:
+        """As in `openvino-int8 on openvino`."""
+        return _name((self.runtime, self.artifact))
+
+
+def candidates(bundle: Bundle, runtime: str, precision: Precision | None) -> tuple[Pairing, ...]:
+    """All pairings of a runtime with an artifact it can read; no engine is imported for it.
+
+    Args:
+        bundle: whose artifacts.
+        runtime: a name, or "auto" for every engine (never the fake one).
+        precision: of the artifacts, None for all.
+
+    Raises:
+        BadInput: nothing fits.
+    """
+    names = plugins.ENGINES if runtime == "auto" else (runtime,)
+    fitting = [artifact for artifact in bundle.artifacts if precision in (None, artifact.precision)]
+    found = tuple((name, a) for name in names for a in fitting if a.format in plugins.runtime(name).formats)
+    if not found:
+        wanted = f"{precision or 'any'} artifact for runtime {runtime}"
+        there = ", ".join(artifact.name for artifact in bundle.artifacts) or "nothing"
+        raise BadInput(f"{bundle.path.name} has no {wanted}, it has {there}")
+    # The fake runtime is equally fast at everything.
+    return found[:1] if runtime == "fake" else found
+
+
+def fastest(
+    bundle: Bundle, pairings: Sequence[Pairing], *, device: str, threads: int | None
+) -> tuple[Candidate, dict[str, str]]:
+    """Load all pairings, race them and keep the winner; the others are closed.
+
+    Returns:
+        The winner, and the reason of each pairing that could not be used.
+
+    Raises:
+        MissingDependency, NoSuchDevice: what stopped every pairing, where it is the same for all.
+        InferenceError: none could be used, with the reasons.
+    """
+    key = (bundle.path, tuple(pairings), device, threads)
+    decided, skipped = _decided.get(key, (None, {}))
+    loaded, errors = _load([decided] if decided else pairings, device, threads)
+    try:
+        winner = loaded[0] if len(loaded) == 1 else _race(loaded, bundle, errors)
+    except BaseException:
+        _close(loaded)
+        raise
+    if winner is None:
+        raise _all_failed(bundle, errors)
+    _close(loser for loser in loaded if loser is not winner)
+    skipped = skipped or {name: str(error) for name, error in errors.items()}
+    _decided[key] = ((winner.runtime, winner.artifact), skipped)
+    return winner, skipped
+
+
+def _load(pairings: Sequence[Pairing], device: str, threads: int | None) -> tuple[list[Candidate], Failures]:
+    loaded: list[Candidate] = []
+    errors: Failures = {}
+    for name, artifact in pairings:
+        try:
+            session = plugins.runtime(name).load(artifact.path, device=device, threads=threads)
+        except (InferenceError, MissingDependency) as error:
+            errors[_name((name, artifact))] = error
+        except BaseException:
+            _close(loaded)
+            raise
+        else:
+            loaded.append(Candidate(name, artifact, session))
+    return loaded, errors
+
+
+def _race(loaded: Sequence[Candidate], bundle: Bundle, errors: Failures) -> Candidate | None:
+    """The candidate with the smallest median; rounds are interleaved, so that drift hits all alike."""
+    frame = _frame(bundle)
+    times: dict[str, list[float]] = {candidate.name: [] for candidate in loaded}
+    for _ in range(_WARM_UPS + _ROUNDS):
+        for candidate in loaded:
+            if candidate.name in errors:
+                continue
+            spec = candidate.session.inputs[0]
+            feeds = {spec.name: to_input(frame, bundle.preprocess, spec.layout)}
+            try:
+                start = perf_counter()
+                candidate.session.run(feeds)
+                times[candidate.name].append(perf_counter() - start)
+            except InferenceError as error:
+                errors[candidate.name] = error
+    running = [candidate for candidate in loaded if candidate.name not in errors]
+    return min(running, key=lambda c: median(times[c.name][_WARM_UPS:]), default=None)
+
+
+def _frame(bundle: Bundle) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    if bundle.manifest.golden:
+        return read_image(bundle.manifest.golden[0].frame.path)
+    return np.full((bundle.preprocess.height, bundle.preprocess.width), _MID_GRAY, np.uint8)
+
+
+def _all_failed(bundle: Bundle, errors: Failures) -> InferenceError | MissingDependency:
+    kinds = {type(error) for error in errors.values()}
+    first = next(iter(errors.values()))
+    if len({str(error) for error in errors.values()}) == 1:
+        return first
+    reasons = "; ".join(f"{name}: {error}" for name, error in errors.items())
+    kind = NoSuchDevice if kinds == {NoSuchDevice} else InferenceError
+    return kind(f"no artifact of {bundle.path.name} can run here ({reasons})")
+
+
+def _close(losers: Iterable[Candidate]) -> None:
+    for candidate in losers:
+        candidate.session.close()
+
+
+def _name(pairing: Pairing) -> str:
+    runtime, artifact = pairing
+    return f"{artifact.name} on {runtime}"
+
+

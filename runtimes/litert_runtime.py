@@ -1,0 +1,171 @@
+"""LiteRT (TensorFlow Lite): ARM and x86 CPUs through XNNPACK."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from edgeseg.errors import InferenceError, MissingDependency
+from edgeseg.runtimes.runtime import EngineRuntime, EngineSession, Layer, engine_errors, tally
+from edgeseg.types import Array, Execution, Format, Layout, TensorSpec
+
+_PACKAGES = {"ai-edge-litert": "ai_edge_litert.interpreter", "tflite-runtime": "tflite_runtime.interpreter"}
+_PRECISIONS = {"float32": "fp32", "float16": "fp16", "uint8": "int8"}
+_DELEGATE = "DELEGATE"
+
+
+class LiteRtRuntime(EngineRuntime):
+    """Runs .tflite through ai-edge-litert, or through tflite-runtime where only that is installed.
+
+    tflite-runtime is the last resort of 32-bit ARM boards; its wheels need numpy below 2.
+    """
+
+    name: ClassVar[str] = "litert"
+    formats: ClassVar[frozenset[Format]] = frozenset({Format.TFLITE})
+    device_names: ClassVar[tuple[str, ...]] = ("cpu",)
+    extra: ClassVar[str] = "tflite"
+
+    def version(self) -> str:
+        """The engine's version, with its name where it is not LiteRT. Raises MissingDependency where there is none."""
+        package, _ = _engine()
+        try:
+            number = version(package)
+        except PackageNotFoundError:
+            number = "unknown"
+        return number if package == "ai-edge-litert" else f"{number} ({package})"
+
+    def _obstacle(self, device: str) -> str | None:
+        package, _ = _engine()
+        if package == "tflite-runtime" and int(np.__version__.split(".")[0]) >= 2:
+            return f"tflite-runtime needs numpy below 2, found {np.__version__} (pip install 'numpy<2')"
+        return None
+
+    def _open(self, artifact: Path, device: str, threads: int | None) -> LiteRtSession:
+        return LiteRtSession(artifact, device, threads)
+
+
+@dataclass(frozen=True, slots=True)
+class _Port:
+    """An input or output of the interpreter; `scale` is 0 where it is not quantized."""
+
+    index: int
+    spec: TensorSpec
+    dtype: np.dtype[Any]
+    scale: float
+    zero: int
+
+    def encode(self, array: Array) -> Array:
+        if not self.scale:
+            return array
+        limits = np.iinfo(self.dtype)
+        with np.errstate(invalid="ignore"):
+            encoded: Array = np.clip(np.rint(array / self.scale) + self.zero, limits.min, limits.max).astype(self.dtype)
+        return encoded
+
+    def decode(self, array: Array) -> Array:
+        if not self.scale:
+            return array
+        decoded: Array = (array.astype(np.float32) - np.float32(self.zero)) * np.float32(self.scale)
+        return decoded
+
+
+class LiteRtSession(EngineSession):
+    """One interpreter. Tensors are copied in and out: a view that is still alive would make the next call fail.
+
+    Quantized inputs and outputs appear as float32 and are converted here.
+    """
+
+    def __init__(self, artifact: Path, device: str, threads: int | None) -> None:
+        with engine_errors(f"litert cannot load {artifact.name}"), _quiet_stderr():
+            self._interpreter = _engine()[1].Interpreter(model_path=str(artifact), num_threads=threads)
+            self._interpreter.allocate_tensors()
+            self._in = [_port(details) for details in self._interpreter.get_input_details()]
+            self._out = [_port(details) for details in self._interpreter.get_output_details()]
+        super().__init__(tuple(port.spec for port in self._in), tuple(port.spec for port in self._out), device)
+
+    def _infer(self, feeds: Mapping[str, Array]) -> Mapping[str, Array]:
+        interpreter = self._interpreter
+        with engine_errors("litert cannot run the model"):
+            for port in self._in:
+                interpreter.set_tensor(port.index, port.encode(feeds[port.spec.name]))
+            interpreter.invoke()
+            return {port.spec.name: port.decode(interpreter.get_tensor(port.index)) for port in self._out}
+
+    def _inspect(self) -> Execution:
+        with engine_errors("litert cannot describe the model"):
+            return tally(_layers(self._interpreter._get_ops_details()), "CPU")
+
+    def _release(self) -> None:
+        del self._interpreter
+
+
+def _engine() -> tuple[str, Any]:
+    """The installed package and its interpreter module."""
+    from importlib import import_module
+
+    for package, module in _PACKAGES.items():
+        try:
+            return package, import_module(module)
+        except ModuleNotFoundError as error:
+            if error.name not in (module, module.split(".")[0]):
+                raise
+        except ImportError as error:
+            # Wheels built for another C library or for numpy 1 fail here.
+            raise InferenceError(f"{package} is installed but cannot be imported: {error}") from error
+    raise MissingDependency("ai-edge-litert", "running .tflite artifacts", LiteRtRuntime.extra)
+
+
+@contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    """Keep the engine's greeting off the terminal: it writes to file descriptor 2 and has no switch for that."""
+    sys.stderr.flush()
+    saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(null)
+
+
+def _port(details: dict[str, Any]) -> _Port:
+    dtype = np.dtype(details["dtype"])
+    scale, zero = details["quantization"]
+    shape = tuple(int(side) for side in details.get("shape_signature", details["shape"]))
+    layout = Layout.NHWC if len(shape) == 4 else Layout.NCHW
+    seen = "float32" if scale else dtype.name
+    return _Port(details["index"], TensorSpec(details["name"], shape, seen, layout), dtype, float(scale), int(zero))
+
+
+def _layers(nodes: list[dict[str, Any]]) -> Iterator[Layer]:
+    delegated = _delegated(nodes)
+    for node in nodes:
+        if node["op_name"] != _DELEGATE:
+            # The result tells the kernel: the first operand of a transposed convolution is its output's shape.
+            dtype = np.dtype(node["result_types"][0]).name if len(node["result_types"]) else "float32"
+            provider = "XNNPACK" if node["index"] in delegated else "CPU"
+            yield Layer(node["op_name"], provider, _PRECISIONS.get(dtype, dtype))
+
+
+def _delegated(nodes: list[dict[str, Any]]) -> set[int]:
+    """Indices of the nodes inside a delegate's partition: whatever lies between its outputs and its inputs."""
+    maker = {int(t): node for node in nodes if node["op_name"] != _DELEGATE for t in node["outputs"]}
+    found: set[int] = set()
+    for partition in (node for node in nodes if node["op_name"] == _DELEGATE):
+        borders = {int(t) for t in partition["inputs"]}
+        tensors = [int(t) for t in partition["outputs"]]
+        while tensors:
+            node = maker.get(tensors.pop())
+            if node is not None and node["index"] not in found:
+                found.add(node["index"])
+                tensors += [int(t) for t in node["inputs"] if int(t) not in borders]
+    return found

@@ -1,0 +1,125 @@
+"""OpenVINO: Intel and ARM CPUs, Intel GPUs and NPUs. Reads its own IR only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from edgeseg.errors import InferenceError, MissingDependency
+from edgeseg.runtimes.runtime import EngineRuntime, EngineSession, Layer, engine_errors, tally
+from edgeseg.types import Array, Execution, Format, TensorSpec
+
+_PRECISIONS = {"f32": "fp32", "f16": "fp16", "u8": "int8", "i8": "int8"}
+_NOISE = r"Exception from \S+:\d+:|Check '.*?' failed at \S+:\d+:|Available frontends:[^\n]*"
+
+
+class OpenVinoRuntime(EngineRuntime):
+    """Runs .xml + .bin through openvino.
+
+    A raw .onnx is refused: that parser can be crashed by a malformed file. `gpu` and `npu` follow the engine's
+    documented options and were not verified on hardware; an NPU computes in fp16 whatever is asked.
+    """
+
+    name: ClassVar[str] = "openvino"
+    formats: ClassVar[frozenset[Format]] = frozenset({Format.OPENVINO})
+    device_names: ClassVar[tuple[str, ...]] = ("npu", "gpu", "cpu")
+    unverified: ClassVar[frozenset[str]] = frozenset({"npu", "gpu"})
+    extra: ClassVar[str] = "openvino"
+
+    def version(self) -> str:
+        """The engine's version. Raises MissingDependency where the engine is not installed."""
+        return str(_engine().__version__).split("-")[0]
+
+    def _obstacle(self, device: str) -> str | None:
+        found = _core().available_devices
+        if any(name.split(".")[0] == device.upper() for name in found):
+            return None
+        return f"OpenVINO finds {', '.join(found) or 'no device'} on this machine, or the driver is not installed"
+
+    def _open(self, artifact: Path, device: str, threads: int | None) -> OpenVinoSession:
+        return OpenVinoSession(artifact, device, threads)
+
+
+class OpenVinoSession(EngineSession):
+    """A compiled model with one infer request on tensors that are set once: handing arrays over costs 60 us a call."""
+
+    def __init__(self, artifact: Path, device: str, threads: int | None) -> None:
+        weights = artifact.with_suffix(".bin")
+        if not weights.is_file():
+            raise InferenceError(f"{weights} is missing: an OpenVINO model is an .xml with its .bin")
+        with engine_errors(f"openvino cannot load {artifact.name} on {device}", _NOISE):
+            core = _core()
+            self._model = core.compile_model(core.read_model(artifact), device.upper(), _config(device, threads))
+            self._request = self._model.create_infer_request()
+            super().__init__(_specs(self._model.inputs), _specs(self._model.outputs), device)
+            self._in = {spec.name: np.zeros(spec.shape, spec.dtype) for spec in self.inputs}
+            self._out = {spec.name: np.zeros(spec.shape, spec.dtype) for spec in self.outputs}
+            for index, array in enumerate(self._in.values()):
+                self._request.set_input_tensor(index, _engine().Tensor(array, shared_memory=True))
+            for index, array in enumerate(self._out.values()):
+                self._request.set_output_tensor(index, _engine().Tensor(array, shared_memory=True))
+
+    def _infer(self, feeds: Mapping[str, Array]) -> Mapping[str, Array]:
+        with engine_errors("openvino cannot run the model", _NOISE):
+            for name, array in feeds.items():
+                np.copyto(self._in[name], array)
+            self._request.infer(share_outputs=True)
+        return dict(self._out)
+
+    def _inspect(self) -> Execution:
+        with engine_errors("openvino cannot describe the compiled model", _NOISE):
+            provider = ",".join(self._model.get_property("EXECUTION_DEVICES"))
+            return tally(_layers(self._model.get_runtime_model(), provider), provider)
+
+    def _release(self) -> None:
+        del self._request, self._model
+        self._in, self._out = {}, {}
+
+
+def _engine() -> Any:
+    try:
+        import openvino
+    except ModuleNotFoundError as error:
+        if error.name != "openvino":
+            raise
+        raise MissingDependency("openvino", "running .xml artifacts", OpenVinoRuntime.extra) from error
+    return openvino
+
+
+@cache
+def _core() -> Any:
+    return _engine().Core()
+
+
+def _config(device: str, threads: int | None) -> dict[str, Any]:
+    config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
+    if device != "npu":
+        # Without this, CPUs with bf16 and every GPU compute fp32 models in 16 bits.
+        config |= {"INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": 1}
+    if device == "cpu" and threads is not None:
+        config["INFERENCE_NUM_THREADS"] = threads
+    return config
+
+
+def _specs(ports: list[Any]) -> tuple[TensorSpec, ...]:
+    return tuple(_spec(port, index) for index, port in enumerate(ports))
+
+
+def _spec(port: Any, index: int) -> TensorSpec:
+    shape = port.get_partial_shape()
+    if shape.is_dynamic:
+        raise InferenceError(f"tensor {index} has the shape {shape}, expected a fixed one: convert the model again")
+    # A model converted from a torch module without names has none.
+    name = port.get_any_name() if port.get_names() else f"tensor_{index}"
+    return TensorSpec(name, tuple(port.get_shape()), np.dtype(port.get_element_type().to_dtype()).name)
+
+
+def _layers(model: Any, provider: str) -> Iterator[Layer]:
+    for node in model.get_ordered_ops():
+        info = node.get_rt_info()
+        precision = info["runtimePrecision"].astype(str)
+        yield Layer(info["layerType"].astype(str), provider, _PRECISIONS.get(precision, precision))

@@ -1,0 +1,312 @@
+"""What every engine shares: checks of files and feeds, a session's life, the proof of devices, the tally of layers."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import ClassVar, Self
+
+import numpy as np
+
+from edgeseg import samples
+from edgeseg.errors import BadInput, EdgesegError, InferenceError, NoSuchDevice
+from edgeseg.types import Array, Execution, Format, TensorSpec
+
+PROBES = Path(samples.__file__).parent / "probe"
+_PROBE_TOLERANCE = 0.01  # of the expected range: what fp16 on an accelerator may cost, and far below any real fault
+_LONGEST_REASON = 240
+
+# suffix, and the bytes that a file of this format has at an offset
+_SIGNATURES = {
+    Format.ONNX: (".onnx", 0, b"\x08"),
+    Format.OPENVINO: (".xml", 0, b"<"),
+    Format.TFLITE: (".tflite", 4, b"TFL3"),
+}
+_CONVERSIONS = frozenset(
+    (
+        *("cast", "convert", "quantize", "quantizelinear", "dequantize", "dequantizelinear", "fakequantize"),
+        *("reorder", "reorderinput", "reorderoutput", "transpose", "memcpyfromhost", "memcpytohost"),
+        *("reshape", "flatten", "squeeze", "unsqueeze", "identity"),
+        *("const", "constant", "input", "parameter", "output", "result"),
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One executed node as an engine reports it. `precision` is fp32, fp16, bf16, int8 or another numpy name."""
+
+    kind: str
+    provider: str
+    precision: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceProof:
+    """Whether a device ran the probe model right on this machine; `reason` says why not, in one line.
+
+    `verified` is False for devices that edgeseg's own tests never ran on.
+    """
+
+    name: str
+    usable: bool
+    reason: str = ""
+    verified: bool = True
+
+
+class EngineSession(ABC):
+    """Base of the sessions: checks, life and laziness. A subclass gives `_infer`, `_inspect` and `_release`.
+
+    Attributes:
+        inputs, outputs: specs in the artifact's own layout.
+        device: the one really used, never "auto".
+    """
+
+    def __init__(self, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...], device: str) -> None:
+        self.inputs = inputs
+        self.outputs = outputs
+        self.device = device
+        self._dtypes = tuple(np.dtype(spec.dtype) for spec in inputs)
+        self._closed = False
+        self._execution: Execution | None = None
+
+    def run(self, feeds: Mapping[str, Array]) -> Mapping[str, Array]:
+        """Run once; the arrays returned may be overwritten by the next call.
+
+        Raises:
+            BadInput: a missing or unknown name, a wrong shape or dtype.
+            InferenceError: the engine fails, or the session is closed.
+        """
+        self._check_open()
+        self._check_feeds(feeds)
+        return self._infer(feeds)
+
+    def execution(self) -> Execution:
+        """What the engine really runs for this artifact, from its own records; found out on the first call."""
+        if self._execution is None:
+            self._check_open()
+            self._execution = self._inspect()
+        return self._execution
+
+    def close(self) -> None:
+        """Free the engine's memory; calling it twice is allowed."""
+        if not self._closed:
+            self._closed = True
+            self._release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    @abstractmethod
+    def _infer(self, feeds: Mapping[str, Array]) -> Mapping[str, Array]: ...
+
+    @abstractmethod
+    def _inspect(self) -> Execution: ...
+
+    @abstractmethod
+    def _release(self) -> None: ...
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise InferenceError("the session is closed, load the artifact again")
+
+    def _check_feeds(self, feeds: Mapping[str, Array]) -> None:
+        for spec, dtype in zip(self.inputs, self._dtypes, strict=True):
+            array = feeds.get(spec.name)
+            if array is None:
+                raise BadInput(f"input {spec.name!r} is missing, got {_names(feeds)}")
+            if not isinstance(array, np.ndarray) or array.dtype != dtype:
+                found = getattr(array, "dtype", type(array).__name__)
+                raise BadInput(f"input {spec.name!r} is {found}, expected a numpy array of {spec.dtype}")
+            if array.shape != spec.shape and not _fits(array.shape, spec.shape):
+                raise BadInput(f"input {spec.name!r} has shape {array.shape}, expected {spec.shape}")
+        if len(feeds) != len(self.inputs):
+            unknown = sorted(set(feeds) - {spec.name for spec in self.inputs})
+            raise BadInput(f"unknown input {_names(unknown)}, expected {_names(s.name for s in self.inputs)}")
+
+
+class EngineRuntime(ABC):
+    """Base of the runtimes: which device, which file, and the proof. Stateless.
+
+    Attributes:
+        device_names: all devices the runtime knows, best first.
+        unverified: those that edgeseg's own tests never ran on.
+        extra: the edgeseg extra that installs the engine.
+    """
+
+    name: ClassVar[str]
+    formats: ClassVar[frozenset[Format]]
+    device_names: ClassVar[tuple[str, ...]]
+    unverified: ClassVar[frozenset[str]] = frozenset()
+    extra: ClassVar[str] = ""
+
+    @abstractmethod
+    def version(self) -> str:
+        """The engine's version. Raises MissingDependency where the engine is not installed."""
+
+    @abstractmethod
+    def _obstacle(self, device: str) -> str | None:
+        """Why a device cannot even be tried on this machine, None where it can."""
+
+    @abstractmethod
+    def _open(self, artifact: Path, device: str, threads: int | None) -> EngineSession: ...
+
+    def devices(self) -> tuple[str, ...]:
+        """Devices proven usable here by running a small model, best first; proven once per process."""
+        return tuple(proof.name for proof in self.proofs() if proof.usable)
+
+    def proofs(self) -> tuple[DeviceProof, ...]:
+        """The proof of every device the runtime knows. Raises MissingDependency where the engine is not installed."""
+        self.version()
+        return tuple(_prove(type(self), device) for device in self.device_names)
+
+    def load(self, artifact: Path, *, device: str = "auto", threads: int | None = None) -> EngineSession:
+        """Load a model file.
+
+        Args:
+            artifact: the file, of one of the runtime's formats.
+            device: one of the runtime's devices, or "auto" for the best that works here.
+            threads: number of CPU threads; None leaves it to the engine.
+
+        Raises:
+            BadInput: `threads` below 1.
+            NoSuchDevice: the device does not exist or does not work here.
+            InferenceError: a missing file, or one that the engine does not accept.
+            MissingDependency: the engine is not installed.
+        """
+        if threads is not None and threads < 1:
+            raise BadInput(f"threads is {threads}, expected 1 or more, or None for the engine's default")
+        self.version()
+        check_file(artifact, self)
+        return self._open(artifact, self._device(device), threads)
+
+    def _device(self, device: str) -> str:
+        if device == "auto":
+            return self._best_device()
+        if device not in self.device_names:
+            raise NoSuchDevice(f"{self.name} has no device {device!r}, expected auto or {_names(self.device_names)}")
+        obstacle = self._obstacle(device)
+        if obstacle:
+            usable = ", ".join(self.devices()) or "nothing"
+            raise NoSuchDevice(f"{self.name} cannot use {device} here: {obstacle}; usable here: {usable}")
+        return device
+
+    def _best_device(self) -> str:
+        possible = [name for name in self.device_names if not self._obstacle(name)]
+        # Nothing to choose between: if the only one does not work, loading says so better than a probe.
+        usable = possible if len(possible) == 1 else self.devices()
+        if not usable:
+            reasons = "; ".join(f"{proof.name}: {proof.reason}" for proof in self.proofs())
+            raise NoSuchDevice(f"{self.name} has no usable device here ({reasons})")
+        return usable[0]
+
+    def _probe(self, device: str) -> None:
+        """Run the probe model. Raises InferenceError where the device does not give the expected output."""
+        suffix, _, _ = _SIGNATURES[min(self.formats)]
+        expected = np.load(PROBES / "expected.npy")
+        with self._open(PROBES / f"probe{suffix}", device, 1) as session:
+            spec = session.inputs[0]
+            image = to_layout(np.load(PROBES / "input.npy"), spec)
+            output = session.run({spec.name: image})[session.outputs[0].name]
+            error = float(np.abs(output - to_layout(expected, session.outputs[0])).max())
+        if not error <= _PROBE_TOLERANCE * float(np.ptp(expected)):
+            raise InferenceError(f"{device} ran the probe model but its output is off by {error:.3g}")
+
+
+@cache
+def _prove(kind: type[EngineRuntime], device: str) -> DeviceProof:
+    runtime = kind()
+    verified = device not in kind.unverified
+    try:
+        reason = runtime._obstacle(device)
+        if reason is None:
+            runtime._probe(device)
+    except InferenceError as error:
+        reason = str(error)
+    return DeviceProof(device, reason is None, reason or "", verified)
+
+
+@contextmanager
+def engine_errors(action: str, noise: str = r"(?!)") -> Iterator[None]:
+    """Translate whatever an engine raises into an InferenceError of one line.
+
+    Args:
+        action: what failed, as in "onnxruntime cannot load a.onnx".
+        noise: regular expression of what to leave out of the engine's message.
+    """
+    try:
+        yield
+    except EdgesegError:
+        raise
+    except Exception as error:
+        reason = " ".join(re.sub(noise, " ", str(error)).split()) or type(error).__name__
+        raise InferenceError(f"{action}: {reason[:_LONGEST_REASON]}") from error
+
+
+def check_file(path: Path, runtime: EngineRuntime) -> Format:
+    """The format of a model file that a runtime may be given.
+
+    Engines are only handed what looks like their own format: some of them try every parser they have on anything else.
+
+    Raises:
+        InferenceError: a missing or empty file, or one of another format.
+    """
+    accepted = {suffix: format for format, (suffix, _, _) in _SIGNATURES.items() if format in runtime.formats}
+    if path.suffix not in accepted:
+        raise InferenceError(f"{runtime.name} cannot load {path.name}, expected a file named *{' or *'.join(accepted)}")
+    if not path.is_file():
+        raise InferenceError(f"{path} does not exist or is not a file")
+    format = accepted[path.suffix]
+    _, offset, signature = _SIGNATURES[format]
+    with path.open("rb") as file:
+        head = file.read(offset + len(signature))
+    if head[offset:] != signature:
+        raise InferenceError(f"{path} is {'empty' if not head else f'not an {format} model'}: convert or copy it again")
+    return format
+
+
+def tally(layers: Iterable[Layer], provider: str) -> Execution:
+    """Count executed layers; conversions between precisions and layouts are not layers.
+
+    Args:
+        layers: all executed nodes.
+        provider: named where the model has no layer at all.
+    """
+    real = [layer for layer in layers if layer.kind.lower() not in _CONVERSIONS]
+    providers = Counter(layer.provider for layer in real)
+    convolutions = [layer for layer in real if "conv" in layer.kind.lower()] or real
+    int8 = sum(layer.precision == "int8" for layer in convolutions)
+    floats = Counter(layer.precision for layer in convolutions if layer.precision != "int8")
+    if convolutions and 2 * int8 >= len(convolutions):
+        precision = "int8"
+    else:
+        precision = floats.most_common(1)[0][0] if floats else "fp32"
+    return Execution(
+        provider=providers.most_common(1)[0][0] if providers else provider,
+        precision=precision,
+        int8_layers=sum(layer.precision == "int8" for layer in real),
+        layers=len(real),
+        providers=dict(providers),
+    )
+
+
+def to_layout(tensor: Array, spec: TensorSpec) -> Array:
+    """A 4-D NCHW tensor in the layout of a spec, contiguous."""
+    return np.ascontiguousarray(tensor.transpose(0, 2, 3, 1)) if spec.layout == "NHWC" else tensor
+
+
+def _fits(shape: tuple[int, ...], expected: tuple[int, ...]) -> bool:
+    return len(shape) == len(expected) and all(e in (-1, s) for s, e in zip(shape, expected, strict=True))
+
+
+def _names(names: Iterable[str]) -> str:
+    return ", ".join(str(name) for name in names) or "nothing"

@@ -1,0 +1,170 @@
+"""Bundle + session + preprocessing: a frame in, its segmentation out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from time import perf_counter
+from typing import Self
+
+from edgeseg import plugins
+from edgeseg.bundle import open_bundle
+from edgeseg.errors import BadInput, InferenceError
+from edgeseg.preprocess import to_input, to_mask
+from edgeseg.runtimes.choice import Candidate, candidates, fastest
+from edgeseg.types import Array, Artifact, Bundle, Execution, Layout, Mask, Precision, Preprocess
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How long the parts of one call took, in ms."""
+
+    preprocess: float
+    infer: float
+    postprocess: float
+
+    @property
+    def total(self) -> float:
+        """All three."""
+        return self.preprocess + self.infer + self.postprocess
+
+
+@dataclass(frozen=True, slots=True)
+class Segmentation:
+    """What a segmenter makes of a frame.
+
+    Attributes:
+        mask: [H, W] uint8 class indices at the frame's own size; 0 is the background.
+        timing: of this call.
+    """
+
+    mask: Mask
+    timing: Timing
+    _execution: Callable[[], Execution] = field(repr=False, compare=False)
+
+    @property
+    def execution(self) -> Execution:
+        """What the engine really ran. Found out once per segmenter, which has to be open the first time."""
+        return self._execution()
+
+
+class Segmenter:
+    """One artifact of a bundle, loaded: a callable and a context manager, used by one thread at a time.
+
+    Attributes:
+        artifact: the artifact that runs.
+        runtime: the name of the runtime it runs on.
+        device: the device it runs on.
+        classes: class names; index 0 is the background.
+        skipped: candidates that could not be used, each with the reason.
+    """
+
+    def __init__(self, bundle: Bundle, candidate: Candidate, skipped: Mapping[str, str]) -> None:
+        self.artifact: Artifact = candidate.artifact
+        self.runtime = candidate.runtime
+        self.device = candidate.session.device
+        self.classes = bundle.classes
+        self.skipped = dict(skipped)
+        self._preprocess = bundle.preprocess
+        self._session = candidate.session
+        self._input = candidate.session.inputs[0]
+        self._output = candidate.session.outputs[0]
+
+    def __call__(self, frame: Array) -> Segmentation:
+        """Segment one frame.
+
+        Args:
+            frame: [H, W] gray or [H, W, 3] RGB, uint8, any size.
+
+        Raises:
+            BadInput: a frame of another dtype or shape.
+            InferenceError: the engine failed, gave values that are not finite, or the segmenter is closed.
+        """
+        start = perf_counter()
+        image = to_input(frame, self._preprocess, self._input.layout)
+        prepared = perf_counter()
+        output = self._session.run({self._input.name: image})[self._output.name]
+        inferred = perf_counter()
+        try:
+            mask = to_mask(output, frame.shape, self._output.layout)
+        except BadInput as error:
+            raise InferenceError(f"{self.artifact.name} on {self.runtime} {self.device}: {error}") from error
+        timing = Timing((prepared - start) * 1e3, (inferred - prepared) * 1e3, (perf_counter() - inferred) * 1e3)
+        return Segmentation(mask, timing, lambda: self.execution)
+
+    @cached_property
+    def execution(self) -> Execution:
+        """What the engine really runs, from its own records."""
+        return self._session.execution()
+
+    def close(self) -> None:
+        """Free the engine's memory; calling it twice is allowed."""
+        self._session.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def load(
+    bundle: Bundle | Path | str,
+    *,
+    runtime: str = "auto",
+    device: str = "auto",
+    precision: Precision | str | None = None,
+    threads: int | None = 1,
+) -> Segmenter:
+    """Load the best artifact of a bundle.
+
+    Where several artifacts and runtimes are possible they race here, on a golden frame, and the fastest stays. The
+    result of a race is remembered for the life of the process.
+
+    Args:
+        bundle: an opened bundle, or its path.
+        runtime: "onnxruntime", "openvino", "litert", "fake", or "auto" for all engines that are installed.
+        device: a device of that runtime, or "auto".
+        precision: "fp32", "fp16", "int8", or None for whichever is fastest.
+        threads: CPU threads; None leaves it to the engine.
+
+    Raises:
+        BadInput: an unknown runtime or precision, or nothing in the bundle that fits them.
+        BundleError: `bundle` is a path and not an intact bundle.
+        MissingDependency: the engine of the runtime asked for is not installed.
+        NoSuchDevice: no runtime has the device, or it does not work here.
+        InferenceError: nothing could be loaded; the reasons are in the message.
+    """
+    if runtime != "auto" and runtime not in plugins.RUNTIMES:
+        raise BadInput(f"unknown runtime {runtime!r}, expected auto or one of {', '.join(plugins.RUNTIMES)}")
+    opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
+    wanted = _precision(precision)
+    possible = candidates(opened, runtime, wanted)
+    winner, skipped = fastest(opened, possible, device=device, threads=threads)
+    try:
+        _check_specs(winner, opened.preprocess)
+    except InferenceError:
+        winner.session.close()
+        raise
+    return Segmenter(opened, winner, skipped)
+
+
+def _precision(precision: Precision | str | None) -> Precision | None:
+    try:
+        return None if precision is None else Precision(precision)
+    except ValueError:
+        raise BadInput(f"unknown precision {precision!r}, expected one of {', '.join(Precision)} or None") from None
+
+
+def _check_specs(candidate: Candidate, preprocess: Preprocess) -> None:
+    """Raise InferenceError where the model is not one image in, with the size that the bundle says."""
+    inputs, name = candidate.session.inputs, candidate.artifact.name
+    if len(inputs) != 1 or not candidate.session.outputs:
+        raise InferenceError(f"{name} has {len(inputs)} inputs, expected one image and at least one output of logits")
+    height, width, channels = preprocess.height, preprocess.width, preprocess.channels
+    planar = inputs[0].layout is Layout.NCHW
+    expected = (1, channels, height, width) if planar else (1, height, width, channels)
+    if inputs[0].shape != expected:
+        raise InferenceError(f"{name} takes {inputs[0].shape}, the bundle's preprocessing gives {expected}")
