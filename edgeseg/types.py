@@ -101,7 +101,6 @@ class Parity:
         dice_source: mean Dice between the artifact's and the source's masks.
         dice: mean Dice against the reference masks; None where there are none.
         dice_drop: the source's Dice minus the artifact's, on the same frames; None where there are no masks.
-        p50_ms: median inference time on the machine that converted, one thread, in ms.
     """
 
     runtime: str
@@ -112,7 +111,6 @@ class Parity:
     dice_source: float
     dice: float | None = None
     dice_drop: float | None = None
-    p50_ms: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from edgeseg.commands.sources import parse_names, parse_size
 from edgeseg.dataset import read_folder
 from edgeseg.errors import BadInput
 from edgeseg.types import Preprocess
@@ -70,17 +71,10 @@ def train(data: Path, output: Path, arch: str, edge: bool, encoder_weights: Path
         arch=arch,
         arch_options={"width": options["width"], **(EDGE if edge else {})},
         preprocess=Preprocess(height, width, channels, mean, std),
-        classes=tuple(name.strip() for name in options["classes"].split(",")),
+        classes=parse_names(options["classes"]),
         encoder_weights=encoder_weights,
         options=TrainOptions(epochs=options["epochs"], batch_size=options["batch_size"], seed=options["seed"]),
         report=report,
     )
     click.echo(f"{output}: val Dice {100 * record['val_dice']:.2f} at epoch {record['best_epoch']}")
 
-
-def parse_size(text: str) -> tuple[int, int]:
-    """(height, width) from `256x320` or `256`. Raises BadInput for anything else."""
-    parts = text.lower().split("x")
-    if len(parts) > 2 or not all(p.isdigit() and int(p) > 0 for p in parts):
-        raise BadInput(f"size is {text!r}, expected HEIGHTxWIDTH as in 256x256")
-    return int(parts[0]), int(parts[-1])

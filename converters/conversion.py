@@ -1,0 +1,272 @@
+"""From a source to a bundle: make each artifact, prove it against the source on real frames, keep what passes."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from edgeseg.bundle import check_target, file_record, new_folder, write_manifest
+from edgeseg.converters.onnx_from_torch import OnnxFromTorch
+from edgeseg.converters.onnx_int8_from_onnx import OnnxInt8FromOnnx
+from edgeseg.converters.openvino_from_onnx import OpenVinoFromOnnx
+from edgeseg.converters.openvino_int8_from_openvino import OpenVinoInt8FromOpenVino
+from edgeseg.converters.provenance import tool_versions
+from edgeseg.converters.recipe import Recipe
+from edgeseg.converters.source import Source
+from edgeseg.converters.step import Kind, Step, Workspace
+from edgeseg.converters.tflite_from_torch import TfliteFromTorch
+from edgeseg.converters.tflite_int8_from_tflite import TfliteInt8FromTflite
+from edgeseg.dataset import FrameFolder, read_all
+from edgeseg.errors import BadInput, ConversionError, GateFailed, InferenceError, UnsupportedModel
+from edgeseg.parity import ReferenceFrame, compare, failed_gate, nchw_runner, reference_frames
+from edgeseg.preprocess import to_input
+from edgeseg.types import (
+    Artifact,
+    FileRecord,
+    Format,
+    Golden,
+    Manifest,
+    Parity,
+    Precision,
+    Provenance,
+    Refusal,
+    Session,
+)
+
+OpenSession = Callable[[Format, Path], tuple[str, Session]]
+"""Loads a model file with the runtime of its format; returns the runtime's name and the session."""
+
+_TOOLS = ("torch", "onnx", "onnxruntime", "openvino", "nncf", "litert-torch", "ai-edge-quantizer", "ai-edge-litert")
+
+
+@dataclass(frozen=True, slots=True)
+class StepReport:
+    """What one step gave. `reason` is empty where the artifact passed; `wanted` is False for a mere intermediate."""
+
+    kind: Kind
+    seconds: float
+    size_bytes: int
+    parity: Parity | None
+    reason: str
+    wanted: bool
+
+
+def plan(formats: Sequence[Format], precisions: Sequence[Precision], recipe: Recipe) -> list[Step]:
+    """The steps for these artifacts in the order they depend on each other, intermediates included.
+
+    Raises:
+        UnsupportedModel: for a combination that no step makes.
+    """
+    quantize = recipe.quantize
+    steps: list[Step] = [
+        OnnxFromTorch(),
+        TfliteFromTorch(),
+        OpenVinoFromOnnx(),
+        OpenVinoFromOnnx(Precision.FP16),
+        OnnxInt8FromOnnx(quantize.per_channel),
+        OpenVinoInt8FromOpenVino(quantize.bias_correction, quantize.unify_concat),
+        TfliteInt8FromTflite(),
+    ]
+    makers = {step.makes: step for step in steps}
+    needed: set[Kind] = set()
+    for kind in [(f, p) for f in formats for p in precisions]:
+        if kind not in makers:
+            raise UnsupportedModel(f"{kind[0]} in {kind[1]} is not made; {kind[1]} exists for OpenVINO only")
+        link: Kind | None = kind
+        while link is not None:
+            needed.add(link)
+            link = makers[link].needs
+    return [step for step in steps if step.makes in needed]
+
+
+def convert(
+    source: Source,
+    calibration: FrameFolder,
+    evaluation: FrameFolder,
+    output: Path,
+    *,
+    wanted: Sequence[Kind],
+    steps: Sequence[Step],
+    recipe: Recipe,
+    open_session: OpenSession,
+    report: Callable[[StepReport], None] = lambda step: None,
+) -> Manifest:
+    """Make the artifacts, measure each against the source, and write those that pass into a bundle.
+
+    Args:
+        source: the trained model.
+        calibration: frames whose activations set the int8 ranges.
+        evaluation: frames on which source and artifact are compared; with masks, Dice is gated too.
+        output: the bundle folder; written at once at the end, or not at all.
+        wanted: which artifacts the bundle is to have.
+        steps: from `plan`.
+        recipe: frames to use and gates.
+        open_session: how to load an artifact for its measurement.
+        report: called after every step.
+
+    Returns:
+        The manifest; `refused` lists what failed and why.
+
+    Raises:
+        GateFailed: no artifact passed; nothing was written.
+        UnsupportedModel: the source gives probabilities instead of logits.
+        BundleError: `output` exists and is not a bundle.
+    """
+    check_target(output)
+    references = _references(source, evaluation)
+    inputs = [to_input(s.read_frame(), source.preprocess) for s in calibration.samples]
+    artifacts: list[Artifact] = []
+    refused: list[Refusal] = []
+    with new_folder(output) as staging:
+        folder = staging / "artifacts"
+        folder.mkdir()
+        work = Workspace(source, Path(tempfile.mkdtemp(prefix="work.", dir=staging)), inputs)
+        for step in steps:
+            made, refusal, seconds = _run_step(step, work, references, recipe, open_session)
+            keep = step.makes in wanted
+            report(
+                StepReport(
+                    step.makes,
+                    seconds,
+                    made.size_bytes if made else 0,
+                    made.parity if made else refusal.parity if refusal else None,
+                    refusal.reason if refusal else "",
+                    keep,
+                )
+            )
+            if made and keep:
+                artifacts.append(_keep(made, folder, staging))
+            if refusal and keep:
+                refused.append(refusal)
+        shutil.rmtree(work.folder)
+        if not artifacts:
+            raise GateFailed(f"no artifact passed, no bundle was written: {refused[0].reason if refused else 'none wanted'}")
+        manifest = Manifest(
+            name=output.stem,
+            classes=source.classes,
+            preprocess=source.preprocess,
+            artifacts=tuple(artifacts),
+            refused=tuple(refused),
+            golden=_write_golden(references, recipe.evaluate.golden_frames, staging),
+            gates=recipe.gates,
+            provenance=_provenance(source, calibration, evaluation, steps),
+        )
+        write_manifest(staging, manifest)
+    return manifest
+
+
+def _references(source: Source, evaluation: FrameFolder) -> list[ReferenceFrame]:
+    if evaluation.has_masks:
+        pairs: Any = read_all(evaluation.samples, len(source.classes))
+    else:
+        pairs = ((s.read_frame(), None) for s in evaluation.samples)
+    references = reference_frames(pairs, source.preprocess, source.run)
+    if all(r.logits.shape[1] == 1 and r.logits.min() >= 0 and r.logits.max() <= 1 for r in references):
+        raise UnsupportedModel(
+            f"{source.name} gives values in [0, 1] on every frame: probabilities; expected logits, drop the final sigmoid"
+        )
+    return references
+
+
+def _run_step(
+    step: Step, work: Workspace, references: Sequence[ReferenceFrame], recipe: Recipe, open_session: OpenSession
+) -> tuple[Artifact | None, Refusal | None, float]:
+    start = time.monotonic()
+    parity = None
+    try:
+        files = step.apply(work)
+        artifact, parity = _measure(step.makes, files, work, references, open_session)
+        reason = failed_gate(parity, recipe.gates, step.makes[1])
+    except (ConversionError, InferenceError) as error:
+        reason = str(error)
+    seconds = time.monotonic() - start
+    if reason:
+        return None, Refusal(*step.makes, reason, parity), seconds
+    work.made[step.makes] = files[0]
+    return artifact, None, seconds
+
+
+def _measure(
+    kind: Kind, files: tuple[Path, ...], work: Workspace, references: Sequence[ReferenceFrame], open_session: OpenSession
+) -> tuple[Artifact, Parity]:
+    runtime, session = open_session(kind[0], files[0])
+    with session:
+        run = nchw_runner(session.run, session.inputs, session.outputs)
+        parity = compare(references, work.source.preprocess, run, runtime)
+        records = tuple(file_record(f, work.folder) for f in files)
+        return Artifact(*kind, records, session.inputs, session.outputs, parity), parity
+
+
+def _keep(artifact: Artifact, folder: Path, staging: Path) -> Artifact:
+    """Move the files into the bundle; intermediates of later steps stay readable where they are, as hard links."""
+    work = next(p for p in staging.iterdir() if p.name.startswith("work."))
+    for record in artifact.files:
+        (folder / record.path).hardlink_to(work / record.path)
+    return replace(artifact, files=tuple(replace(r, path=Path(folder.name) / r.path) for r in artifact.files))
+
+
+def _write_golden(references: Sequence[ReferenceFrame], count: int, staging: Path) -> tuple[Golden, ...]:
+    folder = staging / "golden"
+    folder.mkdir()
+    picks = np.linspace(0, len(references) - 1, min(count, len(references))).round().astype(int)
+    return tuple(_golden(references[i], f"{n:03d}", folder) for n, i in enumerate(picks))
+
+
+def _golden(reference: ReferenceFrame, name: str, folder: Path) -> Golden:
+    def record(suffix: str, write: Callable[[Path], Any]) -> FileRecord:
+        path = folder / f"{name}{suffix}"
+        write(path)
+        return file_record(path, folder.parent)
+
+    frame = reference.frame if reference.frame.ndim == 2 else reference.frame[:, :, ::-1]  # cv2 writes BGR
+    return Golden(
+        frame=record(".png", lambda p: _write_png(p, frame)),
+        mask=record(".mask.png", lambda p: _write_png(p, reference.mask)),
+        logits=record(".npy", lambda p: np.save(p, reference.logits, allow_pickle=False)),
+    )
+
+
+def _write_png(path: Path, image: np.ndarray[Any, Any]) -> None:
+    good, data = cv2.imencode(".png", image)
+    if not good:
+        raise BadInput(f"{path}: an image of shape {image.shape} cannot be written as PNG")
+    path.write_bytes(data.tobytes())
+
+
+def _provenance(
+    source: Source, calibration: FrameFolder, evaluation: FrameFolder, steps: Sequence[Step]
+) -> Provenance:
+    def frames(folder: FrameFolder) -> dict[str, Any]:
+        return {
+            "folder": folder.path.name,
+            "split": folder.split,
+            "frames": len(folder),
+            "sha256": folder.sha256(),
+            "masks": folder.has_masks,
+        }
+
+    return Provenance(
+        source={"name": source.name, **source.origin},
+        training=source.training,
+        calibration=frames(calibration),
+        evaluation=frames(evaluation),
+        steps=tuple(_describe(steps)),
+        tools=tool_versions(*_TOOLS),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        machine=f"{platform.machine()}, {platform.system()} {platform.release()}, Python {platform.python_version()}",
+    )
+
+
+def _describe(steps: Sequence[Step]) -> Iterator[dict[str, Any]]:
+    for step in steps:
+        yield {"step": type(step).__name__, "makes": list(step.makes), "options": asdict(step)}  # type: ignore[call-overload]

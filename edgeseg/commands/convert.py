@@ -1,0 +1,144 @@
+"""`edgeseg convert`: a trained model becomes a bundle of verified artifacts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgeseg import plugins
+from edgeseg.bundle import check_target
+from edgeseg.commands.sources import source_options
+from edgeseg.dataset import FrameFolder, read_folder
+from edgeseg.types import Format, Precision, Session
+
+if TYPE_CHECKING:
+    from edgeseg.converters.conversion import StepReport
+    from edgeseg.converters.recipe import Recipe
+
+RUNTIME_OF = {Format.ONNX: "onnxruntime", Format.OPENVINO: "openvino", Format.TFLITE: "litert"}
+DEFAULT_PRECISIONS = (Precision.FP32, Precision.INT8)
+
+
+@click.command(
+    epilog="Example: edgeseg convert head.safetensors --calibration frames -o head.edgeseg; "
+    "your own module: edgeseg convert mypkg.models:unet --weights unet.pth --size 256x256 --mean 0.449 --std 0.226 "
+    "--calibration frames -o mine.edgeseg"
+)
+@click.argument("source")
+@click.option("--calibration", required=True, type=click.Path(path_type=Path), help="Frames folder that sets int8 ranges (its train split, if it has one).")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The bundle folder to write.")
+@click.option("--recipe", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="TOML with [quantize], [evaluate] and [gates].")
+@click.option("--format", "formats", multiple=True, type=click.Choice([f.value for f in Format]), help="Repeatable; all by default.")
+@click.option("--precision", "precisions", multiple=True, type=click.Choice([p.value for p in Precision]), help="Repeatable; fp32 and int8 by default.")
+@click.option("--eval", "evaluation", type=click.Path(path_type=Path), help="Frames folder for the gates (its val split, if it has one); the calibration folder by default.")
+@source_options
+def convert(
+    source: str,
+    calibration: Path,
+    output: Path,
+    recipe: Path | None,
+    formats: tuple[str, ...],
+    precisions: tuple[str, ...],
+    evaluation: Path | None,
+    **options: Any,
+) -> int:
+    """Turn SOURCE into a bundle: each format and precision made, measured against SOURCE on real frames, and kept if it passes.
+
+    SOURCE is an edgeseg checkpoint (.safetensors), package.module:factory with --weights, a torch.export .pt2, or an .onnx.
+    """
+    from edgeseg.converters.recipe import Recipe, read_recipe
+
+    chosen = read_recipe(recipe) if recipe else Recipe()
+    check_target(output)
+    frames = read_folder(calibration)
+    held = read_folder(evaluation) if evaluation else frames
+    return convert_to_bundle(
+        source,
+        options,
+        frames.prefer("train"),
+        held.prefer("val", "test"),
+        output,
+        chosen,
+        tuple(Format(f) for f in formats) or tuple(Format),
+        tuple(Precision(p) for p in precisions) or DEFAULT_PRECISIONS,
+    )
+
+
+def convert_to_bundle(
+    spec: str,
+    options: dict[str, Any],
+    calibration: FrameFolder,
+    evaluation: FrameFolder,
+    output: Path,
+    recipe: Recipe,
+    formats: tuple[Format, ...],
+    precisions: tuple[Precision, ...],
+) -> int:
+    """Convert and print one line a step; the exit code is 1 where an artifact was refused."""
+    click.echo(f"loading {spec}")
+    from edgeseg.converters.quiet import quiet
+
+    with quiet():
+        from edgeseg.converters import conversion
+
+    from edgeseg.converters.source import SourceOptions, load_source
+
+    source = load_source(spec, SourceOptions(**options))
+    steps = conversion.plan(formats, precisions, recipe)
+    calibration = calibration.spread(recipe.quantize.calibration_frames)
+    evaluation = evaluation.spread(recipe.evaluate.frames)
+    size = source.preprocess
+    parameters = sum(p.numel() for p in source.network.parameters())
+    click.echo(
+        f"source {source.name}: {size.height}x{size.width}x{size.channels}, mean {_list(size.mean)}, std {_list(size.std)}, "
+        f"classes {', '.join(source.classes)}, {parameters / 1e6:.2f} M parameters"
+    )
+    click.echo(
+        f"{len(calibration)} calibration frames, {len(evaluation)} evaluation frames"
+        f"{' with masks' if evaluation.has_masks else ', no masks: Dice is not gated'}"
+    )
+    manifest = conversion.convert(
+        source,
+        calibration,
+        evaluation,
+        output,
+        wanted=[(f, p) for f in formats for p in precisions],
+        steps=steps,
+        recipe=recipe,
+        open_session=open_session,
+        report=_Reporter(len(steps)),
+    )
+    click.echo(f"{output}: {len(manifest.artifacts)} artifacts, {len(manifest.golden)} golden frames")
+    for refusal in manifest.refused:
+        click.echo(f"error: {refusal.format}-{refusal.precision} is not in the bundle: {refusal.reason}", err=True)
+    return 1 if manifest.refused else 0
+
+
+def open_session(kind: Format, path: Path) -> tuple[str, Session]:
+    """Load a model file on the CPU with the runtime of its format, all cores."""
+    name = RUNTIME_OF[kind]
+    return name, plugins.runtime(name).load(path, device="cpu")
+
+
+class _Reporter:
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.done = 0
+
+    def __call__(self, step: StepReport) -> None:
+        self.done += 1
+        parity = step.parity
+        name = f"{step.kind[0]}-{step.kind[1]}"
+        figures = "" if parity is None else (
+            f"  {step.size_bytes / 1e6:5.1f} MB  SQNR {parity.sqnr_db:5.1f} dB  agreement {parity.agreement:.5f}"
+            + ("" if parity.dice is None else f"  Dice {100 * parity.dice:.2f}")
+        )
+        verdict = f"REFUSED: {step.reason}" if step.reason else "passed" if step.wanted else "intermediate"
+        click.echo(f"[{self.done}/{self.total}] {name:14s} {step.seconds:5.1f} s{figures}  {verdict}")
+
+
+def _list(figures: tuple[float, ...]) -> str:
+    return "/".join(f"{f:g}" for f in figures)
+
