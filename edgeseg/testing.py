@@ -245,4 +245,6 @@ def _assert_raises(kind: type[Exception], call: Callable[[], object], what: str 
         call()
     except kind as error:
         return error
+    except Exception as error:
+        raise AssertionError(f"{what or 'the call'} raised {error!r} instead of {kind.__name__}") from error
     raise AssertionError(f"{what or 'the call'} did not raise {kind.__name__}")

@@ -53,9 +53,9 @@ def candidates(bundle: Bundle, runtime: str, precision: Precision | None) -> tup
     fitting = [artifact for artifact in bundle.artifacts if precision in (None, artifact.precision)]
     found = tuple((name, a) for name in names for a in fitting if a.format in plugins.runtime(name).formats)
     if not found:
-        wanted = f"{precision or 'any'} artifact for runtime {runtime}"
+        wanted = f"{precision} artifact" if precision else "artifact"
         there = ", ".join(artifact.name for artifact in bundle.artifacts) or "nothing"
-        raise BadInput(f"{bundle.path.name} has no {wanted}, it has {there}")
+        raise BadInput(f"{bundle.path.name} has no {wanted} for runtime {runtime}, it has {there}")
     # The fake runtime is equally fast at everything.
     return found[:1] if runtime == "fake" else found
 

@@ -38,7 +38,7 @@ class OpenVinoRuntime(EngineRuntime):
         found = _core().available_devices
         if any(name.split(".")[0] == device.upper() for name in found):
             return None
-        return f"OpenVINO finds {', '.join(found) or 'no device'} on this machine, or the driver is not installed"
+        return f"OpenVINO finds {', '.join(found) or 'no device'} only; without its driver a device is not found"
 
     def _open(self, artifact: Path, device: str, threads: int | None) -> OpenVinoSession:
         return OpenVinoSession(artifact, device, threads)

@@ -1,0 +1,235 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import edgeseg
+from edgeseg import plugins
+from edgeseg.errors import BadInput, BundleError, InferenceError, MissingDependency, NoSuchDevice
+from edgeseg.runtimes import choice
+from edgeseg.runtimes.fake_runtime import FakeRuntime, FakeSession
+from edgeseg.types import Format, Precision
+
+FP32, INT8 = Precision.FP32, Precision.INT8
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino", "litert"])
+class TestEachEngine:
+    def test_gives_the_mask_of_the_source(self, make_bundle, frame, mask, runtime):
+        with edgeseg.load(make_bundle(), runtime=runtime, precision="fp32") as segmenter:
+            assert (segmenter.runtime, segmenter.device) == (runtime, "cpu")
+            assert segmenter.classes == ("background", "bright")
+            assert segmenter.artifact.precision is FP32
+            result = segmenter(frame)
+            assert result.mask.dtype == np.uint8
+            assert np.array_equal(result.mask, mask)
+            assert result.execution.precision == "fp32"
+
+    def test_a_gray_frame_of_any_size(self, make_bundle, runtime):
+        frame = np.zeros((300, 421), np.uint8)
+        cv2.circle(frame, (200, 140), 90, 255, -1)
+        with edgeseg.load(make_bundle(), runtime=runtime) as segmenter:
+            mask = segmenter(frame).mask
+            assert mask.shape == frame.shape
+            assert ((mask == 1) == (frame > 0)).mean() > 0.95
+            assert segmenter(np.zeros((1, 1), np.uint8)).mask.shape == (1, 1)
+
+    def test_int8_is_chosen_when_asked_for(self, make_bundle, frame, mask, runtime):
+        with edgeseg.load(make_bundle(), runtime=runtime, precision=INT8) as segmenter:
+            result = segmenter(frame)
+            assert segmenter.artifact.precision is INT8
+            assert result.execution.precision == "int8"
+            assert (result.mask == mask).mean() > 0.97
+
+
+def test_timing_has_all_parts(make_bundle, frame):
+    with edgeseg.load(make_bundle((Format.ONNX, FP32))) as segmenter:
+        start = time.perf_counter()
+        timing = segmenter(frame).timing
+        elapsed = (time.perf_counter() - start) * 1e3
+    assert min(timing.preprocess, timing.infer, timing.postprocess) > 0
+    assert timing.total == timing.preprocess + timing.infer + timing.postprocess <= elapsed
+
+
+def test_execution_is_remembered_after_close(make_bundle, frame):
+    with edgeseg.load(make_bundle((Format.ONNX, FP32))) as segmenter:
+        result = segmenter(frame)
+        known = result.execution
+    assert result.execution is known
+    with pytest.raises(InferenceError, match="closed"):
+        segmenter(frame)
+    segmenter.close()
+
+
+def test_a_path_is_opened_and_checked(make_bundle, frame, mask):
+    path = make_bundle().path
+    with edgeseg.load(str(path), runtime="litert", precision="fp32") as segmenter:
+        assert np.array_equal(segmenter(frame).mask, mask)
+    (path / "artifacts" / "onnx-fp32.onnx").write_bytes(b"changed")
+    with pytest.raises(BundleError):
+        edgeseg.load(path)
+
+
+@pytest.mark.parametrize(
+    "bad", [np.zeros((8, 8)), np.zeros((8, 8, 4), np.uint8), np.zeros((0, 8), np.uint8), np.zeros(8, np.uint8), [[0]]]
+)
+def test_bad_frames(make_bundle, bad):
+    with edgeseg.load(make_bundle((Format.TFLITE, FP32))) as segmenter, pytest.raises(BadInput, match="frame"):
+        segmenter(bad)
+
+
+def test_the_fake_needs_no_engine_and_makes_a_mask(make_bundle, frame, mask):
+    with edgeseg.load(make_bundle(), runtime="fake") as segmenter:
+        found = segmenter(frame).mask
+        assert segmenter.runtime == "fake"
+    assert ((found > 0) == (mask > 0)).mean() > 0.9
+    assert 0 < found.mean() < 0.9
+
+
+class TestWhatDoesNotFit:
+    def test_unknown_runtime(self, make_bundle):
+        with pytest.raises(BadInput, match=r"unknown runtime 'tvm', expected auto or one of .*openvino"):
+            edgeseg.load(make_bundle(), runtime="tvm")
+
+    def test_unknown_precision(self, make_bundle):
+        with pytest.raises(BadInput, match="unknown precision 'int4', expected one of fp32, fp16, int8"):
+            edgeseg.load(make_bundle(), precision="int4")
+
+    def test_no_artifact_of_the_runtime(self, make_bundle):
+        with pytest.raises(BadInput, match="no artifact for runtime openvino, it has onnx-fp32"):
+            edgeseg.load(make_bundle((Format.ONNX, FP32)), runtime="openvino")
+
+    def test_no_artifact_of_the_precision(self, make_bundle):
+        with pytest.raises(BadInput, match="no int8 artifact for runtime auto, it has onnx-fp32"):
+            edgeseg.load(make_bundle((Format.ONNX, FP32)), precision="int8")
+
+    @pytest.mark.parametrize("runtime", ["auto", "onnxruntime"])
+    def test_absent_device(self, make_bundle, runtime):
+        with pytest.raises(NoSuchDevice, match="CUDAExecutionProvider"):
+            edgeseg.load(make_bundle(), runtime=runtime, device="cuda")
+
+    def test_bad_threads(self, make_bundle):
+        with pytest.raises(BadInput, match="threads is 0"):
+            edgeseg.load(make_bundle((Format.ONNX, FP32)), threads=0)
+
+    def test_missing_engine(self, make_bundle, monkeypatch):
+        monkeypatch.setitem(sys.modules, "openvino", None)
+        with pytest.raises(MissingDependency, match=r"pip install 'edgeseg\[openvino\]'"):
+            edgeseg.load(make_bundle(), runtime="openvino")
+
+    def test_a_model_of_another_size_than_the_manifest_says(self, make_bundle):
+        from dataclasses import replace
+
+        bundle = make_bundle((Format.ONNX, FP32))
+        wrong = replace(bundle, manifest=replace(bundle.manifest, preprocess=replace(bundle.preprocess, height=32)))
+        with pytest.raises(InferenceError, match=r"takes \(1, 3, 24, 32\), the bundle's preprocessing gives"):
+            edgeseg.load(wrong)
+
+
+def test_output_that_is_not_finite(make_bundle, frame):
+    def poison(file: Path) -> None:
+        if file.suffix == ".bin":
+            file.write_bytes(np.full(file.stat().st_size // 4, np.nan, np.float32).tobytes())
+
+    bundle = make_bundle((Format.OPENVINO, FP32), spoil=poison)
+    with edgeseg.load(bundle) as segmenter, pytest.raises(InferenceError, match=r"openvino-fp32 .* not finite"):
+        segmenter(frame)
+
+
+def _spoil_onnx(file: Path) -> None:
+    if file.suffix == ".onnx":
+        file.write_bytes(b"\x08" + bytes(100))
+
+
+class TestAuto:
+    def test_takes_an_engine_and_never_the_fake(self, make_bundle, frame, mask):
+        with edgeseg.load(make_bundle()) as segmenter:
+            assert segmenter.runtime in plugins.ENGINES
+            assert segmenter.skipped == {}
+            assert (segmenter(frame).mask == mask).mean() > 0.97
+
+    def test_skips_what_does_not_load_and_says_why(self, make_bundle, monkeypatch):
+        monkeypatch.setitem(sys.modules, "openvino", None)
+        bundle = make_bundle(spoil=_spoil_onnx)
+        for _ in range(2):  # the second time from memory
+            with edgeseg.load(bundle) as segmenter:
+                assert segmenter.runtime == "litert"
+                assert "edgeseg[openvino]" in segmenter.skipped["openvino-int8 on openvino"]
+                assert "cannot load onnx-fp32.onnx" in segmenter.skipped["onnx-fp32 on onnxruntime"]
+                assert len(segmenter.skipped) == 4
+
+    def test_all_failing(self, make_bundle):
+        bundle = make_bundle((Format.ONNX, FP32), (Format.ONNX, INT8), spoil=_spoil_onnx)
+        with pytest.raises(InferenceError, match=r"can run here \(onnx-fp32 on .*; onnx-int8 on ") as caught:
+            edgeseg.load(bundle)
+        assert type(caught.value) is InferenceError
+
+    def test_no_engine_at_all(self, make_bundle, monkeypatch):
+        for module in ("onnxruntime", "openvino", "ai_edge_litert", "ai_edge_litert.interpreter"):
+            monkeypatch.setitem(sys.modules, module, None)
+        with pytest.raises(InferenceError) as caught:
+            edgeseg.load(make_bundle())
+        assert all(f"pip install 'edgeseg[{extra}]'" in str(caught.value) for extra in ("onnx", "openvino", "tflite"))
+
+    def test_imports_no_engine_without_an_artifact(self, make_bundle):
+        path = make_bundle((Format.ONNX, FP32)).path
+        code = (
+            f"import edgeseg, sys; edgeseg.load({str(path)!r}).close(); "
+            "assert not {'openvino', 'ai_edge_litert', 'torch', 'onnx', 'nncf'} & set(sys.modules)"
+        )
+        subprocess.run([sys.executable, "-c", code], check=True)
+
+
+class _Slow(FakeRuntime):
+    """As slow as a test bears; remembers its sessions."""
+
+    delay = 0.0
+    opened: list[FakeSession] = []
+
+    def _open(self, artifact: Path, device: str, threads: int | None) -> FakeSession:
+        session = super()._open(artifact, device, threads)
+        infer, delay = session._infer, self.delay if artifact.suffix == ".onnx" else 0.0
+        session._infer = lambda feeds: (time.sleep(delay), infer(feeds))[1]
+        self.opened.append(session)
+        return session
+
+
+class TestRace:
+    @pytest.fixture(autouse=True)
+    def runtimes(self, monkeypatch):
+        monkeypatch.setattr(plugins, "ENGINES", ("one",))
+        monkeypatch.setattr(plugins, "runtime", lambda name: _Slow())
+        monkeypatch.setattr(_Slow, "delay", 0.004)
+        monkeypatch.setattr(_Slow, "opened", [])
+
+    def test_the_fastest_stays_and_the_others_are_closed(self, make_bundle):
+        with edgeseg.load(make_bundle((Format.ONNX, FP32), (Format.TFLITE, FP32))) as segmenter:
+            assert segmenter.artifact.format is Format.TFLITE
+            assert [session._closed for session in _Slow.opened] == [True, False]
+        assert _Slow.opened[1]._closed
+
+    def test_is_run_once_per_process_and_question(self, make_bundle):
+        bundle = make_bundle((Format.ONNX, FP32), (Format.TFLITE, FP32))
+        edgeseg.load(bundle).close()
+        edgeseg.load(bundle).close()
+        assert len(_Slow.opened) == 3
+        edgeseg.load(bundle, threads=2).close()
+        assert len(_Slow.opened) == 5
+
+    def test_who_fails_while_running_drops_out(self, make_bundle, monkeypatch):
+        def fail(self, feeds):
+            raise InferenceError("out of memory")
+
+        bundle = make_bundle((Format.ONNX, FP32), (Format.TFLITE, FP32))
+        candidates, _ = choice._load(choice.candidates(bundle, "auto", None), "auto", 1)
+        monkeypatch.setattr(candidates[1].session, "_infer", lambda feeds: fail(None, feeds))
+        errors: dict = {}
+        winner = choice._race(candidates, bundle, errors)
+        assert winner is candidates[0]
+        assert "out of memory" in str(errors["tflite-fp32 on one"])
