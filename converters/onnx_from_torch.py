@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+import onnx
 import torch
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -51,7 +52,22 @@ class OnnxFromTorch:
                 raise unsupported(error, "ONNX") from error
             quant_pre_process(raw, out, skip_symbolic_shape=True)
         raw.unlink()
+        _forget_origin(out)
         return (out,)
+
+
+def _forget_origin(path: Path) -> None:
+    """Drop the exporter's stack traces: they name folders of this machine and differ from one to the next."""
+    model = onnx.load(path)
+    for node in model.graph.node:
+        del node.metadata_props[:]
+        node.ClearField("doc_string")
+    for part in (model.graph, model):
+        del part.metadata_props[:]
+        part.ClearField("doc_string")
+    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info, *model.graph.initializer):
+        del value.metadata_props[:]
+    onnx.save(model, path)
 
 
 def unsupported(error: Exception, target: str) -> UnsupportedModel:

@@ -39,7 +39,8 @@ class OpenVinoFromOnnx:
         path = work.need(self.needs)
         with quiet():
             try:
-                model = openvino.convert_model(path)
+                # Not openvino.convert_model: it gives the same model and reports usage over the network.
+                model = openvino.Core().read_model(path)
             except Exception as error:
                 raise UnsupportedModel(f"OpenVINO cannot express the model: {str(error).strip()[:300]}") from error
             return save_ir(model, work.folder, self.precision)

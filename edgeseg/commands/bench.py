@@ -1,0 +1,137 @@
+"""`edgeseg bench`: speed and accuracy of every artifact on this machine, interleaved."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import cycle
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import click
+import numpy as np
+
+from edgeseg.bundle import open_bundle
+from edgeseg.commands.measuring import Candidate, evaluation_frames, load_candidates
+from edgeseg.commands.progress import progress
+from edgeseg.commands.rows import Report, fastest, print_rows, ratios
+from edgeseg.commands.sources import source_options
+from edgeseg.commands.verify import compare_candidates
+from edgeseg.frames import read_image
+from edgeseg.preprocess import to_input, to_mask
+from edgeseg.types import Bundle, Frame, Latency
+
+_FRAMES = 16
+
+
+@click.command(
+    epilog="Example: edgeseg bench head.edgeseg --threads 1; with accuracy and torch itself: "
+    "edgeseg bench head.edgeseg --data frames --source head.safetensors --json bench.json"
+)
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--data", type=click.Path(path_type=Path), help="Frames folder to measure accuracy on; golden frames without.")
+@click.option("--split", help="Of the folder's index; test, then val, then all frames by default.")
+@click.option("--runtime", "runtimes", multiple=True, help="Repeatable; every engine that is installed by default.")
+@click.option("--device", default="auto", show_default=True)
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--rounds", type=click.IntRange(2), default=30, show_default=True, help="Turns of each candidate.")
+@click.option("--repeats", type=click.IntRange(1), default=5, show_default=True, help="Timed runs a turn, after an untimed one.")
+@click.option("--json", "json_path", type=click.Path(path_type=Path, dir_okay=False), help="Write the rows as JSON.")
+@click.option("--source", help="Measure this source too: torch eager, and torch fused and channels-last.")
+@source_options
+def bench(
+    bundle: Path,
+    data: Path | None,
+    split: str | None,
+    runtimes: tuple[str, ...],
+    device: str,
+    threads: int,
+    rounds: int,
+    repeats: int,
+    json_path: Path | None,
+    source: str | None,
+    **options: Any,
+) -> int:
+    """Measure every artifact of BUNDLE on every runtime present.
+
+    The candidates take turns, so that drift of the machine hits all alike. Times are of the engine alone, on frames at the
+    network's size; "with frame" is frame in to mask out. Load time and peak memory come from a process for each.
+    """
+    from edgeseg.boards.detect import describe
+
+    opened = open_bundle(bundle)
+    with load_candidates(opened, runtimes, device, threads) as (candidates, missing):
+        report = Report(str(bundle), describe())
+        if source and not data:
+            from edgeseg.commands.measuring import torch_candidates
+
+            candidates += torch_candidates(source, options, opened, threads)
+            source = None
+        compare_candidates(opened, candidates, report, data, split, source, options, threads)
+        measure_latency(candidates, opened, timing_frames(opened, data, split), rounds, repeats)
+        for candidate in candidates:
+            if candidate.session is not None:
+                candidate.row.executed = candidate.session.execution()
+    measure_footprints(candidates, threads)
+    report.rows += missing
+    if json_path:
+        report.write(json_path)
+    print_rows(f"{opened.manifest.name} on {report.board}, {threads} thread(s), against {report.reference}", report.rows)
+    for line in ratios(report.rows):
+        click.echo(line)
+    best = fastest(report.rows)
+    if best is not None:
+        click.echo(f"fastest: {best.name} on {best.runtime} ({best.device}), {best.p50_ms:.2f} ms, {best.fps:.0f} frames a second")
+    return 1 if any(r.passed is False for r in report.rows) else 0
+
+
+def timing_frames(bundle: Bundle, data: Path | None, split: str | None) -> list[Frame]:
+    """A few real frames: of the folder, else the golden ones."""
+    if data is not None:
+        return [s.read_frame() for s in evaluation_frames(data, split).spread(_FRAMES).samples]
+    return [read_image(g.frame.path) for g in bundle.manifest.golden]
+
+
+def measure_latency(
+    candidates: Sequence[Candidate], bundle: Bundle, frames: Sequence[Frame], rounds: int, repeats: int
+) -> None:
+    """Fill the latencies of all rows by interleaved turns; the order of turns changes from round to round."""
+    inputs = cycle([(frame, to_input(frame, bundle.preprocess)) for frame in frames])
+    times: list[list[float]] = [[] for _ in candidates]
+    totals: list[list[float]] = [[] for _ in candidates]
+    order = np.random.default_rng(0)
+    for candidate in candidates:
+        candidate.run(next(inputs)[1])
+    with progress("rounds", rounds) as advance:
+        for _ in range(rounds):
+            for index in order.permutation(len(candidates)):
+                run = candidates[index].run
+                frame, pixels = next(inputs)
+                run(pixels)
+                for _ in range(repeats):
+                    start = perf_counter()
+                    run(pixels)
+                    times[index].append(perf_counter() - start)
+                start = perf_counter()
+                to_mask(run(to_input(frame, bundle.preprocess)), frame.shape)
+                totals[index].append(perf_counter() - start)
+            advance()
+    for candidate, seconds, whole in zip(candidates, times, totals, strict=True):
+        latency = Latency.of(np.array(seconds))
+        row = candidate.row
+        row.p50_ms, row.p90_ms, row.p99_ms, row.fps = latency.p50_ms, latency.p90_ms, latency.p99_ms, latency.fps
+        row.total_p50_ms = float(np.median(whole)) * 1e3
+
+
+def measure_footprints(candidates: Sequence[Candidate], threads: int | None) -> None:
+    """Fill load time and peak memory, each from a fresh process."""
+    from edgeseg.runtimes.footprint import measure_footprint
+
+    measured = [c for c in candidates if c.artifact is not None]
+    with progress("load time and memory", len(measured)) as advance:
+        for candidate in measured:
+            assert candidate.artifact is not None
+            row = candidate.row
+            cost = measure_footprint(candidate.artifact.path, row.runtime, row.device, threads)
+            row.load_ms, row.first_ms, row.peak_memory_mb = cost.load_ms, cost.first_ms, cost.peak_memory_mb
+            advance()

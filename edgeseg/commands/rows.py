@@ -1,0 +1,140 @@
+"""The rows of `bench --json` and `verify --json`, and how they are printed and written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from edgeseg.commands.table import print_table
+from edgeseg.types import Execution, Precision
+
+
+@dataclass(slots=True)
+class Row:
+    """One artifact on one runtime and device. What was not measured is None, never 0.
+
+    Beside the fields of the contract: `total_p50_ms` is frame in to mask out; `first_ms` the first run; `dice_ci` and
+    `hc_mae_ci` are 95 % intervals, bootstrapped by exam; `dice` is against the reference masks, `dice_source` against the
+    source's masks (fractions, not percent).
+    """
+
+    format: str
+    precision: str
+    runtime: str
+    device: str
+    threads: int | None
+    frames: int | None = None
+    p50_ms: float | None = None
+    p90_ms: float | None = None
+    p99_ms: float | None = None
+    fps: float | None = None
+    total_p50_ms: float | None = None
+    load_ms: float | None = None
+    first_ms: float | None = None
+    size_mb: float | None = None
+    peak_memory_mb: float | None = None
+    dice: float | None = None
+    dice_ci: tuple[float, float] | None = None
+    dice_source: float | None = None
+    agreement: float | None = None
+    sqnr_db: float | None = None
+    logit_error: float | None = None
+    hc_mae_mm: float | None = None
+    hc_mae_ci: tuple[float, float] | None = None
+    executed: Execution | None = None
+    passed: bool | None = None
+    reason: str | None = None
+
+    @property
+    def name(self) -> str:
+        """As in `openvino-int8`, or the runtime's name for the source itself."""
+        return self.runtime if self.format == "torch" else f"{self.format}-{self.precision}"
+
+
+@dataclass(slots=True)
+class Report:
+    """What `--json` writes."""
+
+    bundle: str
+    board: str
+    rows: list[Row] = field(default_factory=list)
+    reference: str = ""
+    data: str | None = None
+    schema: int = 1
+
+    def write(self, path: Path) -> None:
+        """Write as JSON, whole or not at all."""
+        part = path.with_name(f".{path.name}.part")
+        part.write_bytes(msgspec.json.format(msgspec.json.encode(self)) + b"\n")
+        os.replace(part, path)
+
+
+def print_rows(title: str, rows: Sequence[Row]) -> None:
+    """A table of the columns in which something was measured, the fastest of them in bold on a terminal."""
+    columns = {
+        "artifact": [r.name for r in rows],
+        "runtime": [r.runtime for r in rows],
+        "device": [r.device for r in rows],
+        "thr": [r.threads for r in rows],
+        "p50 ms": [_number(r.p50_ms, ".2f") for r in rows],
+        "p90 ms": [_number(r.p90_ms, ".2f") for r in rows],
+        "p99 ms": [_number(r.p99_ms, ".2f") for r in rows],
+        "fps": [_number(r.fps, ".0f") for r in rows],
+        "with frame ms": [_number(r.total_p50_ms, ".2f") for r in rows],
+        "load ms": [_number(r.load_ms, ".0f") for r in rows],
+        "MB": [_number(r.size_mb, ".1f") for r in rows],
+        "peak MB": [_number(r.peak_memory_mb, ".0f") for r in rows],
+        "Dice": [_number(None if r.dice is None else 100 * r.dice, ".2f") for r in rows],
+        "HC mm": [_number(r.hc_mae_mm, ".2f") for r in rows],
+        "agreement": [_number(r.agreement, ".5f") for r in rows],
+        "SQNR dB": [_number(r.sqnr_db, ".1f") for r in rows],
+        "int8 layers": [_layers(r.executed) for r in rows],
+        "verdict": [_verdict(r) for r in rows],
+    }
+    shown = {name: cells for name, cells in columns.items() if any(cell is not None for cell in cells)}
+    timed = [r.p50_ms for r in rows if r.p50_ms is not None and r.format != "torch"]
+    best = min(timed, default=None)
+    styles = [
+        "red" if r.passed is False else "bold green" if best is not None and r.p50_ms == best else None for r in rows
+    ]
+    print_table(title, list(shown), [list(cells) for cells in zip(*shown.values(), strict=True)], styles=styles)
+
+
+def fastest(rows: Sequence[Row]) -> Row | None:
+    """The artifact with the smallest median among those that did not fail."""
+    timed = [r for r in rows if r.p50_ms is not None and r.format != "torch" and r.passed is not False]
+    return min(timed, key=lambda r: r.p50_ms or 0.0, default=None)
+
+
+def ratios(rows: Sequence[Row]) -> list[str]:
+    """Lines that compare medians of this run: each int8 with its own engine's fp32, the fastest with the torch source."""
+    lines = []
+    for row in rows:
+        base = next(
+            (r for r in rows if r.precision == Precision.FP32 and (r.runtime, r.device) == (row.runtime, row.device)), None
+        )
+        if row.precision == Precision.INT8 and base and base.p50_ms and row.p50_ms:
+            lines.append(f"{row.name} takes {row.p50_ms / base.p50_ms:.2f} of the time of {base.name} on {row.runtime}")
+    best = fastest(rows)
+    for row in rows:
+        if best and row.format == "torch" and row.p50_ms and best.p50_ms:
+            lines.append(f"{best.name} on {best.runtime} is {row.p50_ms / best.p50_ms:.2f} times as fast as {row.runtime}")
+    return lines
+
+
+def _number(value: float | None, style: str) -> str | None:
+    return None if value is None else f"{value:{style}}"
+
+
+def _layers(executed: Execution | None) -> str | None:
+    return None if executed is None else f"{executed.int8_layers}/{executed.layers}"
+
+
+def _verdict(row: Row) -> str | None:
+    if row.passed is None:
+        return row.reason
+    return "passed" if row.passed else f"FAILED: {row.reason}"

@@ -1,0 +1,115 @@
+"""`edgeseg verify`: prove a bundle against its source's results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgeseg.bundle import open_bundle
+from edgeseg.commands.measuring import (
+    Candidate,
+    evaluation_frames,
+    folder_references,
+    golden_references,
+    hc_offset,
+    load_candidates,
+    measure_accuracy,
+    torch_candidates,
+)
+from edgeseg.commands.progress import progress
+from edgeseg.commands.rows import Report, print_rows
+from edgeseg.commands.sources import source_options
+from edgeseg.dataset import read_folder
+from edgeseg.errors import BadInput
+from edgeseg.types import Bundle, Precision
+
+
+@click.command(
+    epilog="Example: edgeseg verify head.edgeseg; with frames: edgeseg verify head.edgeseg --data frames --json verify.json"
+)
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--data", type=click.Path(path_type=Path), help="Frames folder; the golden frames of the bundle without.")
+@click.option("--split", help="Of the folder's index; test, then val, then all frames by default.")
+@click.option("--runtime", "runtimes", multiple=True, help="Repeatable; every engine that is installed by default.")
+@click.option("--device", default="auto", show_default=True)
+@click.option("--threads", type=click.IntRange(1), help="CPU threads; the engines' own choice by default.")
+@click.option("--json", "json_path", type=click.Path(path_type=Path, dir_okay=False), help="Write the rows as JSON.")
+@click.option("--source", help="Compare with this source (needs torch); an fp32 artifact stands in without.")
+@source_options
+def verify(
+    bundle: Path,
+    data: Path | None,
+    split: str | None,
+    runtimes: tuple[str, ...],
+    device: str,
+    threads: int | None,
+    json_path: Path | None,
+    source: str | None,
+    **options: Any,
+) -> int:
+    """Check every file of BUNDLE, run every artifact on every runtime present, and hold the differences against the gates.
+
+    Without --data on the golden frames, whose results by the source are in the bundle; this takes seconds.
+    """
+    from edgeseg.boards.detect import describe
+
+    opened = open_bundle(bundle)
+    if source and not data:
+        raise BadInput("--source needs --data: the golden frames already have the source's results")
+    with load_candidates(opened, runtimes, device, threads) as (candidates, missing):
+        report = Report(str(bundle), describe())
+        compare_candidates(opened, candidates, report, data, split, source, options, threads)
+        for candidate in candidates:
+            if candidate.session is not None:
+                candidate.row.executed = candidate.session.execution()
+    report.rows += missing
+    if json_path:
+        report.write(json_path)
+    print_rows(f"{opened.manifest.name}: against {report.reference}", report.rows)
+    failed = [r for r in report.rows if r.passed is False]
+    passed = [r for r in report.rows if r.passed]
+    click.echo(f"{len(passed)} passed, {len(failed)} failed, {len(report.rows) - len(passed) - len(failed)} not run here")
+    return 1 if failed or not passed else 0
+
+
+def compare_candidates(
+    bundle: Bundle,
+    candidates: list[Candidate],
+    report: Report,
+    data: Path | None,
+    split: str | None,
+    source: str | None,
+    options: dict[str, Any],
+    threads: int | None,
+) -> None:
+    """Fill the accuracy of all rows, on the frames of `data` or the golden frames; adds the torch source where it is given."""
+    report.rows = [c.row for c in candidates]
+    if data is None:
+        report.reference = f"the source's results on {len(bundle.manifest.golden)} golden frames"
+        with progress("golden frames", len(bundle.manifest.golden)) as advance:
+            measure_accuracy(candidates, golden_references(bundle), bundle, 0.0, advance)
+        return
+    folder = evaluation_frames(data, split)
+    if source:
+        candidates.extend(torch_candidates(source, options, bundle, threads))
+        report.rows = [c.row for c in candidates]
+        reference = next(c for c in candidates if c.row.runtime == "torch")
+        report.reference = f"the source {source}"
+    else:
+        reference = _stand_in(candidates)
+        report.reference = f"{reference.row.name}, which stands in for the source"
+    report.data = f"{folder.path.name} {folder.split}".strip()
+    report.reference += f", {len(folder)} frames of {report.data}"
+    offset = hc_offset(read_folder(data), len(bundle.classes))
+    with progress("frames", len(folder)) as advance:
+        measure_accuracy(candidates, folder_references(folder, bundle, reference.run), bundle, offset, advance)
+
+
+def _stand_in(candidates: list[Candidate]) -> Candidate:
+    """The fp32 artifact closest to the source at conversion."""
+    exact = [c for c in candidates if c.artifact and c.row.precision == Precision.FP32]
+    if not exact:
+        raise BadInput("the bundle has no fp32 artifact that runs here to compare with: give --source")
+    return min(exact, key=lambda c: c.artifact.parity.logit_error if c.artifact and c.artifact.parity else 1.0)
