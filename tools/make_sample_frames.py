@@ -1,0 +1,49 @@
+"""Choose the frames that ship inside edgeseg: `python tools/make_sample_frames.py PATH_OF_HC18_SUBSET`.
+
+Twelve of the train split for calibration and twelve of the test split for evaluation. A split is cut into twelve equal
+runs of exams and each gives the frame with the smallest file, because the package has 10 MB for its samples.
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+from pathlib import Path
+
+import cv2
+
+from edgeseg.dataset import Sample, read_folder
+
+OUT = Path(__file__).parents[1] / "edgeseg" / "samples" / "frames"
+COUNT = 12
+COLUMNS = ("file", "split", "exam_id", "pixel_size_mm", "hc_mm_reference")
+
+
+def choose(samples: tuple[Sample, ...]) -> list[Sample]:
+    """The smallest file of each twelfth."""
+    bounds = [len(samples) * i // COUNT for i in range(COUNT + 1)]
+    return [
+        min(samples[low:high], key=lambda s: s.image.stat().st_size)
+        for low, high in zip(bounds, bounds[1:], strict=False)
+    ]
+
+
+def main(root: Path) -> None:
+    """Write images (recompressed without loss), masks and index.csv."""
+    folder = read_folder(root, need_masks=True)
+    chosen = choose(folder.select("train").samples) + choose(folder.select("test").samples)
+    for name in ("images", "masks"):
+        (OUT / name).mkdir(parents=True, exist_ok=True)
+    with (OUT / "index.csv").open("w", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for sample in chosen:
+            assert sample.mask
+            _, data = cv2.imencode(".png", sample.read_frame(), [cv2.IMWRITE_PNG_COMPRESSION, 9])
+            (OUT / "images" / sample.name).write_bytes(data.tobytes())
+            (OUT / "masks" / sample.name).write_bytes(sample.mask.read_bytes())
+            writer.writerow((sample.name, sample.split, sample.exam, sample.pixel_size_mm, sample.hc_mm_reference))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
