@@ -1,22 +1,190 @@
-"""Images, clips and DICOM as one iterator of frames."""
+"""Images, folders, clips and DICOM as one iterator of frames."""
 
 from __future__ import annotations
 
+import csv
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
-import cv2
-import numpy as np
-
+from edgeseg.clips import Clip, is_clip
 from edgeseg.errors import BadInput
+from edgeseg.images import is_image, list_images, read_head, read_image
 from edgeseg.types import Frame
 
+__all__ = ["FrameItem", "FrameSource", "SourceKind", "open_frames", "read_image"]
 
-def read_image(path: Path | str) -> Frame:
-    """One image file as [H, W] gray or [H, W, 3] RGB uint8. Raises BadInput (to be replaced by the full version)."""
-    data = np.frombuffer(Path(path).read_bytes(), np.uint8)
-    image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
-    if image is None:
-        raise BadInput(f"{path} is not an image")
-    if image.ndim == 3:
-        image = cv2.cvtColor(image[:, :, :3], cv2.COLOR_BGR2RGB)
-    return image.astype(np.uint8)
+_LONGEST_NAME = 120
+
+
+class SourceKind(StrEnum):
+    """What frames are read from."""
+
+    IMAGE = "image"
+    FOLDER = "folder"
+    CLIP = "clip"
+    DICOM = "dicom"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FrameItem:
+    """One frame of a source.
+
+    Attributes:
+        frame: [H, W] gray or [H, W, 3] RGB, uint8.
+        name: unique in its source and safe as a file name: letters, digits, `-`, `_` and inner dots only.
+        index: position in the source, from 0.
+        time_s: time since the start of a clip or cine; None for stills and where the rate is unknown.
+        pixel_size_mm: edge of a square pixel; None where unknown or not one figure for the whole frame.
+    """
+
+    frame: Frame
+    name: str
+    index: int
+    time_s: float | None = None
+    pixel_size_mm: float | None = None
+
+
+class FrameSource:
+    """An iterator of frames that holds one of them at a time; a context manager.
+
+    Attributes:
+        path: what was opened.
+        kind: image, folder, clip or DICOM.
+        length: number of frames announced, None where unknown.
+        rate_hz: frames a second, None where unknown or no clip.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        kind: SourceKind,
+        items: Iterator[FrameItem],
+        *,
+        length: int | None,
+        rate_hz: float | None = None,
+        close: Callable[[], None] | None = None,
+    ) -> None:
+        self.path = path
+        self.kind = kind
+        self.length = length
+        self.rate_hz = rate_hz
+        self._items = items
+        self._close = close
+
+    def __iter__(self) -> Iterator[FrameItem]:
+        return self
+
+    def __next__(self) -> FrameItem:
+        return next(self._items)
+
+    def close(self) -> None:
+        """Free the decoder; nothing comes after it, and calling it twice is allowed."""
+        self._items = iter(())
+        if self._close:
+            self._close()
+            self._close = None
+
+    def __enter__(self) -> FrameSource:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def open_frames(path: Path | str) -> FrameSource:
+    """Open an image, a folder of images, a clip or a DICOM file. What a file is, its content decides, not its name.
+
+    A folder gives its PNG, JPEG, BMP and TIFF files in natural order; a folder with `images/` gives those, with the
+    pixel sizes of its `index.csv`. A clip or cine that ends early gives what is there and then raises BadInput.
+
+    Raises:
+        BadInput: here or at the frame concerned, naming the path: missing, empty, damaged, truncated or of an
+            unknown kind.
+        MissingDependency: a DICOM file without the extra `dicom`.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return _open_folder(path)
+    head = read_head(path, 132)
+    # DICOM first: the 128 bytes before its mark are free, and often those of a TIFF.
+    if head[128:132] == b"DICM":
+        return _open_dicom(path)
+    if is_image(head):
+        return FrameSource(path, SourceKind.IMAGE, _stills([path], [None]), length=1)
+    if is_clip(head):
+        return _open_clip(path)
+    raise BadInput(f"{path} is of an unknown kind, expected PNG, JPEG, BMP, TIFF, MP4, AVI, MKV or DICOM")
+
+
+def safe_name(text: str) -> str:
+    """`text` as a file name that stays in its folder: every other character becomes `_`, outer dots go."""
+    kept = "".join(c if c.isalnum() or c in "-_." else "_" for c in text)
+    return kept.strip(".")[:_LONGEST_NAME].strip(".") or "frame"
+
+
+def _open_folder(path: Path) -> FrameSource:
+    folder = path / "images" if (path / "images").is_dir() else path
+    try:
+        images = list_images(folder)
+    except OSError as error:
+        raise BadInput(f"{folder} cannot be read: {error.strerror}") from error
+    if not images:
+        raise BadInput(f"{folder} has no images, expected PNG, JPEG, BMP or TIFF files")
+    sizes = _pixel_sizes(folder.parent / "index.csv") if folder != path else {}
+    items = _stills(images, [sizes.get(p.name) for p in images])
+    return FrameSource(path, SourceKind.FOLDER, items, length=len(images))
+
+
+def _pixel_sizes(index: Path) -> dict[str, float]:
+    if not index.is_file():
+        return {}
+    with index.open(newline="", encoding="utf-8") as stream:
+        rows = [(r.get("file"), r.get("pixel_size_mm")) for r in csv.DictReader(stream)]
+    try:
+        return {name: float(size) for name, size in rows if name and size}
+    except ValueError as error:
+        raise BadInput(f"{index}: pixel_size_mm must be a number: {error}") from error
+
+
+def _stills(paths: Sequence[Path], sizes: Sequence[float | None]) -> Iterator[FrameItem]:
+    for index, (path, name, size) in enumerate(zip(paths, _unique_names(paths), sizes, strict=True)):
+        yield FrameItem(read_image(path), name, index, pixel_size_mm=size)
+
+
+def _unique_names(paths: Sequence[Path]) -> list[str]:
+    # a.png and a.jpg, or names that differ only in what a safe name leaves out, must not overwrite each other.
+    # Compared without case: the results may lie on a file system that ignores it.
+    stems = [safe_name(p.stem) for p in paths]
+    times = Counter(s.casefold() for s in stems)
+    names = [s if times[s.casefold()] == 1 else f"{s}-{i:06d}" for i, s in enumerate(stems)]
+    # A file may already be called what another one was renamed to.
+    return names if len({n.casefold() for n in names}) == len(names) else [f"{i:06d}-{s}" for i, s in enumerate(stems)]
+
+
+def _open_clip(path: Path) -> FrameSource:
+    clip = Clip(path)
+    stem = safe_name(path.stem)
+    items = (FrameItem(frame, f"{stem}-{i:06d}", i, time_s) for i, (frame, time_s) in enumerate(clip.frames()))
+    return FrameSource(path, SourceKind.CLIP, items, length=clip.length, rate_hz=clip.rate_hz, close=clip.close)
+
+
+def _open_dicom(path: Path) -> FrameSource:
+    # Imported here: pydicom is an extra.
+    from edgeseg.dicom import DicomFile
+
+    file = DicomFile(path)
+    stem = safe_name(path.stem)
+    items = (
+        FrameItem(
+            frame,
+            f"{stem}-{index:06d}" if file.length > 1 else stem,
+            index,
+            file.time_s(index),
+            file.pixel_size_mm,
+        )
+        for index, frame in enumerate(file.frames())
+    )
+    return FrameSource(path, SourceKind.DICOM, items, length=file.length, rate_hz=file.rate_hz)

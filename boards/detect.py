@@ -1,0 +1,199 @@
+"""What machine is this? Read from /proc, /sys and /etc below a root folder, so that recorded trees can stand in."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeseg.boards.cgroup import cpu_limit, memory_limit
+from edgeseg.boards.profile import GENERIC, match_profile
+
+FLAGS = ("avx2", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
+# ARM gives numbers instead of names: (implementer, part) of the cores that boards in this field have.
+_ARM_CORES = {
+    (0x41, 0xD03): "Cortex-A53",
+    (0x41, 0xD04): "Cortex-A35",
+    (0x41, 0xD05): "Cortex-A55",
+    (0x41, 0xD07): "Cortex-A57",
+    (0x41, 0xD08): "Cortex-A72",
+    (0x41, 0xD0B): "Cortex-A76",
+    (0x41, 0xD0C): "Neoverse-N1",
+    (0x41, 0xD42): "Cortex-A78AE",
+}
+_LIVE = Path("/")
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """A machine as it was found. What could not be read is None or empty, never a guess.
+
+    Attributes:
+        architecture: as `uname -m` gives it.
+        cpu_model: the CPU's name.
+        flags: those of FLAGS that every core has.
+        cores: what this process may use: its affinity, cut down to the CPU quota of its control groups; at least 1.
+        memory_bytes: physical memory, or the limit of the control groups where that is lower.
+        os: name and version of the distribution.
+        kernel: release of the kernel.
+        model: the device tree's model, or vendor and product of a PC.
+        compatible: the device tree's `compatible`.
+        profile: name of the profile that fits.
+        notes: what a reader should know about these figures.
+    """
+
+    architecture: str
+    cpu_model: str
+    flags: tuple[str, ...]
+    cores: int | None
+    memory_bytes: int | None
+    os: str
+    kernel: str
+    model: str
+    compatible: tuple[str, ...]
+    profile: str
+    notes: tuple[str, ...] = ()
+
+
+def detect(root: Path = _LIVE) -> Board:
+    """Find out what machine this is.
+
+    Args:
+        root: where proc, sys and etc lie; another folder than `/` is a recorded tree, in which proc/self is that of
+            the process that recorded it.
+    """
+    blocks = _cpuinfo(root)
+    compatible = tuple(p for p in _device_tree(root, "compatible").split("\0") if p)
+    cpu_model = _cpu_model(blocks)
+    allowed, quota = _allowed_cores(root, blocks), cpu_limit(root)
+    total, limit = _total_memory(root), memory_limit(root)
+    notes = []
+    if quota is not None and allowed is not None and quota < allowed:
+        notes.append(f"control groups allow {quota:g} of {allowed} cores")
+    if limit is not None and total is not None and limit < total:
+        notes.append(f"control groups allow {_gib(limit)} of {_gib(total)}")
+    profile = match_profile(compatible, cpu_model)
+    if profile.name == GENERIC:
+        notes.append(f"no profile is for this machine, {GENERIC} stands in")
+    return Board(
+        architecture=_architecture(root, blocks),
+        cpu_model=cpu_model,
+        flags=_flags(blocks),
+        cores=_usable(allowed, quota),
+        memory_bytes=min((m for m in (total, limit) if m is not None), default=None),
+        os=_os_name(root),
+        kernel=_text(root / "proc/sys/kernel/osrelease"),
+        model=_device_tree(root, "model").rstrip("\0") or _pc_model(root),
+        compatible=compatible,
+        profile=profile.name,
+        notes=tuple(notes),
+    )
+
+
+def describe(board: Board | None = None) -> str:
+    """A machine in one line, this one by default: `x86_64, AMD EPYC, 2 cores, 23.5 GiB, avx512_vnni`."""
+    board = board or detect()
+    # avx2 says something only where none of the int8 instructions is there.
+    flags = [f for f in board.flags if f != "avx2"] or list(board.flags)
+    parts = [
+        board.architecture,
+        board.cpu_model or board.model,
+        "" if board.cores is None else f"{board.cores} core{'s' if board.cores > 1 else ''}",
+        "" if board.memory_bytes is None else _gib(board.memory_bytes),
+        " ".join(flags),
+    ]
+    return ", ".join(p for p in parts if p)
+
+
+def _usable(allowed: int | None, quota: float | None) -> int | None:
+    if quota is None:
+        return allowed
+    # Rounded down: a thread more than the quota covers is stopped in the middle of frames.
+    whole = max(1, int(quota))
+    return whole if allowed is None else min(allowed, whole)
+
+
+def _gib(count: int) -> str:
+    return f"{count / (1 << 30):.1f} GiB"
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8", "replace").strip()
+    except OSError:
+        return ""
+
+
+def _device_tree(root: Path, name: str) -> str:
+    return _text(root / "proc/device-tree" / name) or _text(root / "sys/firmware/devicetree/base" / name)
+
+
+def _cpuinfo(root: Path) -> list[dict[str, str]]:
+    """One dictionary per core, keys in lower case. ARM kernels add one of the whole machine at the end."""
+    blocks = []
+    for block in _text(root / "proc/cpuinfo").split("\n\n"):
+        pairs = (line.split(":", 1) for line in block.splitlines() if ":" in line)
+        blocks.append({key.strip().lower(): value.strip() for key, value in pairs})
+    return [b for b in blocks if b]
+
+
+def _architecture(root: Path, blocks: list[dict[str, str]]) -> str:
+    if root == _LIVE:
+        return os.uname().machine
+    if arch := _text(root / "proc/sys/kernel/arch"):
+        return arch
+    if any("flags" in b for b in blocks):
+        return "x86_64"
+    generation = next((b["cpu architecture"] for b in blocks if "cpu architecture" in b), "")
+    return {"8": "aarch64", "7": "armv7l"}.get(generation, "")
+
+
+def _cpu_model(blocks: list[dict[str, str]]) -> str:
+    names = [b["model name"] for b in blocks if b.get("model name")]
+    if not names:
+        names = [n for n in map(_arm_core, blocks) if n]
+    return " + ".join(dict.fromkeys(" ".join(n.split()) for n in names))
+
+
+def _arm_core(block: dict[str, str]) -> str:
+    try:
+        key = (int(block["cpu implementer"], 16), int(block["cpu part"], 16))
+    except (KeyError, ValueError):
+        return ""
+    return _ARM_CORES.get(key, f"ARM core {key[0]:#x}/{key[1]:#x}")
+
+
+def _flags(blocks: list[dict[str, str]]) -> tuple[str, ...]:
+    # Only what every core has: with big and little cores a thread may land on either.
+    cores = [set((b.get("flags") or b["features"]).split()) for b in blocks if "flags" in b or "features" in b]
+    return tuple(f for f in FLAGS if cores and all(f in core for core in cores))
+
+
+def _allowed_cores(root: Path, blocks: list[dict[str, str]]) -> int | None:
+    if root == _LIVE and hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    listed = re.search(r"^Cpus_allowed_list:\s*([0-9,-]+)\s*$", _text(root / "proc/self/status"), re.MULTILINE)
+    present = sum("processor" in b for b in blocks)
+    if not listed:
+        return present or None
+    ranges = (part.partition("-") for part in listed[1].split(",") if part)
+    allowed = sum(int(last or first) - int(first) + 1 for first, _, last in ranges)
+    # The list may name cores that could be plugged in but are not there.
+    return min(allowed, present) if present else allowed
+
+
+def _total_memory(root: Path) -> int | None:
+    found = re.search(r"^MemTotal:\s*(\d+) kB", _text(root / "proc/meminfo"), re.MULTILINE)
+    return int(found[1]) << 10 if found else None
+
+
+def _os_name(root: Path) -> str:
+    text = _text(root / "etc/os-release") or _text(root / "usr/lib/os-release")
+    found = re.search(r'^PRETTY_NAME="?([^"\n]*)"?', text, re.MULTILINE)
+    return found[1] if found else ""
+
+
+def _pc_model(root: Path) -> str:
+    parts = (_text(root / "sys/class/dmi/id" / name) for name in ("sys_vendor", "product_name"))
+    return " ".join(p for p in parts if p)

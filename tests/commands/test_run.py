@@ -1,0 +1,227 @@
+from __future__ import annotations
+
+import csv
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edgeseg.bundle import file_record, new_folder, write_manifest
+from edgeseg.commands.run import measure
+from edgeseg.frames import open_frames, read_image
+from edgeseg.testing import PROBE
+from edgeseg.types import Artifact, Format, Manifest, Precision, Preprocess, TensorSpec
+
+HEIGHT, WIDTH = 96, 128
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of the probe model, which segments what is bright, as the fake runtime does too."""
+    path = tmp_path_factory.mktemp("bundle") / "head.edgeseg"
+    with new_folder(path) as folder:
+        (folder / "artifacts").mkdir()
+        model = folder / "artifacts" / "model.onnx"
+        shutil.copy(PROBE / "probe.onnx", model)
+        artifact = Artifact(
+            Format.ONNX,
+            Precision.FP32,
+            (file_record(model, folder),),
+            (TensorSpec("image", (1, 3, 24, 32)),),
+            (TensorSpec("logits", (1, 2, 24, 32)),),
+        )
+        write_manifest(folder, Manifest("head", ("background", "head"), Preprocess(24, 32, 3), (artifact,)))
+    return path
+
+
+def frame(index: int = 0, shape: tuple[int, int] = (HEIGHT, WIDTH)) -> np.ndarray:
+    """A bright ellipse of semi-axes 40 x 30 on black, which moves with the index."""
+    image = np.zeros(shape, np.uint8)
+    cv2.ellipse(image, (60 + index, 48), (40, 30), 0, 0, 360, 255, -1)
+    return image
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    folder = tmp_path / "in" / "images"
+    folder.mkdir(parents=True)
+    for index in range(3):
+        cv2.imwrite(str(folder / f"f{index}.png"), frame(index))
+    (tmp_path / "in" / "index.csv").write_text("file,pixel_size_mm\nf0.png,0.5\nf1.png,0.5\n")
+    return tmp_path / "in"
+
+
+def edgeseg(*arguments: object, runtime: str = "fake") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "edgeseg.cli", "run", *map(str, arguments), "--runtime", runtime]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def one_line(done: subprocess.CompletedProcess[str], code: int = 1) -> str:
+    assert done.returncode == code, done.stderr
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+    return done.stderr
+
+
+@pytest.mark.parametrize("runtime", ["fake", "onnxruntime"])
+def test_a_folder_gives_masks_overlays_and_figures(bundle: Path, images: Path, tmp_path: Path, runtime: str) -> None:
+    out = tmp_path / "out"
+    done = edgeseg(bundle, images, "-o", out, runtime=runtime)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    names = ["f0.png", "f1.png", "f2.png"]
+    assert sorted(p.name for p in (out / "masks").iterdir()) == names
+    assert sorted(p.name for p in (out / "overlays").iterdir()) == names
+    for index, name in enumerate(names):
+        mask = read_image(out / "masks" / name)
+        assert mask.shape == (HEIGHT, WIDTH)
+        assert set(np.unique(mask)) == {0, 1}
+        assert np.mean(mask == (frame(index) > 0)) > 0.97
+        overlay = read_image(out / "overlays" / name)
+        assert overlay.shape == (HEIGHT, WIDTH, 3)
+        assert overlay[48, 60 + index, 0] < overlay[48, 60 + index, 2]  # tinted
+    found = rows(out / "results.csv")
+    assert [(r["frame"], r["index"], r["class"]) for r in found] == [(f"f{i}", str(i), "head") for i in range(3)]
+    area, around = float(found[0]["area_mm2"]), float(found[0]["circumference_mm"])
+    assert area == pytest.approx(np.pi * 20 * 15, rel=0.1)
+    assert around == pytest.approx(110.5, rel=0.05)
+    assert int(found[0]["area_px"]) * 0.25 == pytest.approx(area, abs=0.01)
+    assert (found[2]["area_mm2"], found[2]["circumference_mm"], found[2]["time_s"]) == ("", "", "")
+
+
+def test_the_closing_line_says_what_ran(bundle: Path, images: Path, tmp_path: Path) -> None:
+    line = edgeseg(bundle, images, "-o", tmp_path / "out").stdout
+    assert line.count("\n") == 1
+    for part in ("3 frames", "preprocess", "infer", "postprocess", "onnx-fp32 on fake cpu", str(tmp_path / "out")):
+        assert part in line
+
+
+def write_clip(path: Path, count: int) -> Path:
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 20, (WIDTH, HEIGHT))
+    for index in range(count):
+        writer.write(cv2.cvtColor(frame(index), cv2.COLOR_GRAY2BGR))
+    writer.release()
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "avi"])
+def test_a_clip_gives_a_clip(bundle: Path, tmp_path: Path, suffix: str) -> None:
+    out = tmp_path / f"out.{suffix}"
+    done = edgeseg(bundle, write_clip(tmp_path / "in.avi", 6), "-o", out, "--csv", tmp_path / "figures.csv")
+    assert done.returncode == 0, done.stderr
+    with open_frames(out) as source:
+        assert source.rate_hz == pytest.approx(20)
+        shapes = [item.frame.shape for item in source]
+    assert shapes == [(HEIGHT, WIDTH, 3)] * 6
+    assert [float(r["time_s"]) for r in rows(tmp_path / "figures.csv")] == pytest.approx([i / 20 for i in range(6)])
+
+
+def test_a_truncated_clip_keeps_its_results_and_fails(bundle: Path, tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "in.avi", 40)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    for out in (tmp_path / "out", tmp_path / "out.mp4"):
+        done = edgeseg(bundle, path, "-o", out)
+        assert "of 40 frames" in one_line(done)
+        assert out.exists()
+    masks = len(list((tmp_path / "out" / "masks").iterdir()))
+    assert 10 < masks < 40
+    assert len(rows(tmp_path / "out" / "results.csv")) == masks
+
+
+def test_a_second_run_leaves_no_old_masks(bundle: Path, images: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert edgeseg(bundle, images, "-o", out).returncode == 0
+    assert edgeseg(bundle, images / "images" / "f1.png", "-o", out).returncode == 0
+    assert [p.name for p in (out / "masks").iterdir()] == ["f1.png"]
+    assert [r["frame"] for r in rows(out / "results.csv")] == ["f1"]
+
+
+def test_reference_masks_are_never_overwritten(bundle: Path, images: Path) -> None:
+    (images / "masks").mkdir()
+    (images / "masks" / "f0.png").write_bytes(b"drawn by an expert")
+    assert "no run made" in one_line(edgeseg(bundle, images, "-o", images))
+    (images / "results.csv").write_text("patient,age\n1,2\n")
+    assert "no run made" in one_line(edgeseg(bundle, images, "-o", images))
+    assert (images / "masks" / "f0.png").read_bytes() == b"drawn by an expert"
+
+
+def test_frame_names_do_not_leave_the_folder(bundle: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    # A slash cannot be in a file's name, a backslash, a control character and outer dots can.
+    for name in ("x\\..\\..\\y.png", "a\nb.png", "x...png", "=cmd().png", "a b.png"):
+        cv2.imwrite(str(folder / "tmp.png"), frame())
+        (folder / "tmp.png").rename(folder / name)
+    done = edgeseg(bundle, folder, "-o", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in", "out"]
+    names = {r["frame"] for r in rows(tmp_path / "out" / "results.csv")}
+    assert len(names) == len(list(folder.iterdir()))
+    assert all(c.isalnum() or c in "_-." for name in names for c in name)
+    assert {p.stem for p in (tmp_path / "out" / "masks").iterdir()} == names
+
+
+def test_frames_of_several_sizes(bundle: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for index, shape in enumerate([(1, 1), (97, 131), (1000, 40)]):
+        cv2.imwrite(str(folder / f"{index}.png"), frame(shape=shape))
+    assert edgeseg(bundle, folder, "-o", tmp_path / "out").returncode == 0
+    shapes = [read_image(p).shape for p in sorted((tmp_path / "out" / "masks").iterdir())]
+    assert shapes == [(1, 1), (97, 131), (1000, 40)]
+    assert "frames of several sizes" in one_line(edgeseg(bundle, folder, "-o", tmp_path / "out.mp4"))
+    assert not (tmp_path / "out.mp4").exists()
+
+
+def test_outputs_that_cannot_be(bundle: Path, images: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "folder.mp4").mkdir()
+    for out, said in (
+        (tmp_path / "file", "is a file"),
+        (tmp_path / "folder.mp4", "is a folder"),
+        (tmp_path / "none" / "x.mp4", "is not a folder"),
+        (Path("/proc/out"), "cannot be written"),
+        (tmp_path / "file" / "below", "cannot be written"),
+        (tmp_path, "no run made"),
+    ):
+        assert said in one_line(edgeseg(bundle, images, "-o", out))
+    assert (tmp_path / "file").read_text() == "mine"
+    assert "cannot be written" in one_line(edgeseg(bundle, images, "-o", tmp_path / "out", "--csv", "/proc/x.csv"))
+
+
+def test_bad_inputs_leave_no_output(bundle: Path, images: Path, tmp_path: Path) -> None:
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (tmp_path / "empty").mkdir()
+    for source in ("broken.png", "none.png", "empty"):
+        assert source in one_line(edgeseg(bundle, tmp_path / source, "-o", tmp_path / "out"))
+        assert not (tmp_path / "out").exists()
+    assert "is not a bundle" in one_line(edgeseg(tmp_path / "none", images, "-o", tmp_path / "out"))
+    assert "fp16" in one_line(edgeseg(bundle, images, "-o", tmp_path / "out", "--precision", "fp16"))
+    assert "gpu" in one_line(edgeseg(bundle, images, "-o", tmp_path / "out", "--device", "gpu"))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("wrong", [["--runtime", "tensorflow"], ["--threads", "0"], ["--precision", "int4"], []])
+def test_bad_usage_is_2(bundle: Path, images: Path, tmp_path: Path, wrong: list[str]) -> None:
+    output = ["-o", str(tmp_path / "out")] if wrong else []
+    command = [sys.executable, "-m", "edgeseg.cli", "run", str(bundle), str(images), *output, *wrong]
+    one_line(subprocess.run(command, capture_output=True, text=True, check=False), 2)
+
+
+def test_measurements_of_several_classes() -> None:
+    mask = np.zeros((50, 50), np.uint8)
+    mask[10:20, 10:20] = 2
+    empty, box = measure(mask, ("background", "head", "cyst"), 0.5)
+    assert (empty.label, empty.area_px, empty.area_mm2, empty.circumference_mm) == ("head", 0, 0.0, None)
+    assert (box.label, box.area_px, box.area_mm2) == ("cyst", 100, 25.0)
+    assert box.circumference_mm is not None
+    assert [m.area_mm2 for m in measure(mask, ("background", "head", "cyst"), None)] == [None, None]
