@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, cast
 
-from edgeseg.errors import BadInput
+from edgeseg.errors import BadInput, MissingDependency
 from edgeseg.types import Runtime
 
 RUNTIMES = {
@@ -15,6 +16,15 @@ RUNTIMES = {
     "openvino": "edgeseg.runtimes.openvino_runtime:OpenVinoRuntime",
 }
 ENGINES = tuple(name for name in RUNTIMES if name != "fake")
+
+# What the code behind an extra imports, by pip's names; the first that is absent is the one reported.
+EXTRAS = {
+    "convert": (
+        *("torch", "onnx", "onnxscript", "onnxruntime", "openvino", "nncf", "torchao"),
+        *("litert-torch", "ai-edge-quantizer", "ai-edge-litert", "safetensors"),
+    ),
+    "train": ("torch", "safetensors", "monai"),
+}
 
 
 def load_attribute(target: str) -> Any:
@@ -28,3 +38,15 @@ def runtime(name: str) -> Runtime:
     if name not in RUNTIMES:
         raise BadInput(f"unknown runtime {name!r}, expected one of {', '.join(RUNTIMES)}")
     return cast(Runtime, load_attribute(RUNTIMES[name])())
+
+
+def require(extra: str, needed_for: str) -> None:
+    """Raise MissingDependency for the first package of an extra that is not installed; nothing is imported.
+
+    Args:
+        extra: a key of EXTRAS.
+        needed_for: what cannot be done without it, for the message.
+    """
+    for package in EXTRAS[extra]:
+        if find_spec(package.replace("-", "_")) is None:
+            raise MissingDependency(package, needed_for, extra)

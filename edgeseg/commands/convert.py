@@ -48,6 +48,7 @@ def convert(
 
     SOURCE is an edgeseg checkpoint (.safetensors), package.module:factory with --weights, a torch.export .pt2, or an .onnx.
     """
+    plugins.require("convert", "edgeseg convert")
     from edgeseg.converters.recipe import Recipe, read_recipe
 
     chosen = read_recipe(recipe) if recipe else Recipe()

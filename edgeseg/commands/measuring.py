@@ -80,6 +80,7 @@ def load_candidates(
 
 def torch_candidates(spec: str, options: dict[str, Any], bundle: Bundle, threads: int | None) -> list[Candidate]:
     """The source as candidates: torch eager, and fused channels-last. Raises BadInput where it is another model."""
+    plugins.require("convert", f"measuring the source {spec}")
     from edgeseg.converters.baseline import torch_baselines
     from edgeseg.converters.source import SourceOptions, load_source
 

@@ -10,6 +10,7 @@ import click
 from edgeseg.commands.sources import parse_names, parse_size
 from edgeseg.dataset import read_folder
 from edgeseg.errors import BadInput
+from edgeseg.plugins import require
 from edgeseg.types import Preprocess
 
 ARCHITECTURES = ("mobilenetv2-unet", "efficientnet-lite0-unet")
@@ -42,6 +43,7 @@ def train(data: Path, output: Path, arch: str, edge: bool, encoder_weights: Path
     Progress is one line an epoch with the validation Dice; the best weights are kept. A killed run goes on where it was when
     the same command is given again.
     """
+    require("train", "edgeseg train")
     if output.suffix != ".safetensors":
         raise BadInput(f"{output}: expected a name that ends in .safetensors")
     folder = read_folder(data, need_masks=True)
