@@ -22,8 +22,8 @@ def torch_baselines(source: Source, threads: int | None) -> dict[str, RunLogits]
         threads: of torch, for the whole process; None leaves torch's own number.
 
     Returns:
-        "torch": eager, contiguous, as trained. "torch-channels-last": batch norms fused and channels last; left out where
-        the module cannot be traced, or the fused one computes something else.
+        "torch": eager, contiguous, as trained. "torch-channels-last": batch norms fused and channels last; left out
+        where the module cannot be traced, or the fused one computes something else.
     """
     if threads is not None:
         torch.set_num_threads(threads)
@@ -49,6 +49,6 @@ def _run(network: Callable[[torch.Tensor], torch.Tensor], memory_format: torch.m
     def run(pixels: Array) -> Array:
         with torch.inference_mode():
             image = torch.from_numpy(pixels).contiguous(memory_format=memory_format)
-            return network(image).contiguous().numpy()  # type: ignore[no-any-return]
+            return network(image).contiguous().numpy()
 
     return run

@@ -1,7 +1,7 @@
 """The one calibration: the same frames and the same estimator for every engine.
 
-The range of a tensor is the mean over the frames of each frame's minimum and maximum. Against plain min-max one odd frame
-does not stretch it; against an engine's own moving average it does not depend on the order of frames.
+The range of a tensor is the mean over the frames of each frame's minimum and maximum. Against plain min-max one odd
+frame does not stretch it; against an engine's own moving average it does not depend on the order of frames.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,7 +46,7 @@ def save_checkpoint(path: Path, model: UNet, preprocess: Preprocess, classes: tu
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
     safetensors.torch.save_file(state, part, metadata)
-    os.replace(part, path)
+    part.replace(path)
 
 
 def load_checkpoint(path: Path | str) -> tuple[UNet, CheckpointInfo]:

@@ -150,7 +150,8 @@ def convert(
                 refused.append(refusal)
         shutil.rmtree(work.folder)
         if not artifacts:
-            raise GateFailed(f"no artifact passed, no bundle was written: {refused[0].reason if refused else 'none wanted'}")
+            why = refused[0].reason if refused else "none wanted"
+            raise GateFailed(f"no artifact passed, no bundle was written: {why}")
         manifest = Manifest(
             name=output.stem,
             classes=source.classes,
@@ -173,7 +174,8 @@ def _references(source: Source, evaluation: FrameFolder) -> list[ReferenceFrame]
     references = reference_frames(pairs, source.preprocess, source.run)
     if all(r.logits.shape[1] == 1 and r.logits.min() >= 0 and r.logits.max() <= 1 for r in references):
         raise UnsupportedModel(
-            f"{source.name} gives values in [0, 1] on every frame: probabilities; expected logits, drop the final sigmoid"
+            f"{source.name} gives values in [0, 1] on every frame: probabilities; "
+            f"expected logits, drop the final sigmoid"
         )
     return references
 
@@ -197,7 +199,11 @@ def _run_step(
 
 
 def _measure(
-    kind: Kind, files: tuple[Path, ...], work: Workspace, references: Sequence[ReferenceFrame], open_session: OpenSession
+    kind: Kind,
+    files: tuple[Path, ...],
+    work: Workspace,
+    references: Sequence[ReferenceFrame],
+    open_session: OpenSession,
 ) -> tuple[Artifact, Parity]:
     runtime, session = open_session(kind[0], files[0])
     with session:

@@ -1,7 +1,8 @@
 """Read a torch.export archive (.pt2) without running anything that could be hidden in it.
 
-`torch.export.load` unpickles custom objects, falls back to a full unpickle where the safe one fails, and evaluates symbolic
-size expressions. A trained segmenter needs none of that, so an archive that asks for it is refused before torch sees it.
+`torch.export.load` unpickles custom objects, falls back to a full unpickle where the safe one fails, and evaluates
+symbolic size expressions. A trained segmenter needs none of that, so an archive that asks for it is refused before
+torch sees it.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ def load_exported_program(path: Path) -> tuple[nn.Module, tuple[int, int, int]]:
     nodes = [n for n in program.graph.nodes if n.op == "placeholder" and n.name in names]
     shape = tuple(nodes[0].meta["val"].shape) if len(nodes) == 1 else ()
     if len(shape) != 4 or not all(isinstance(s, int) for s in shape[1:]):
-        raise UnsupportedModel(f"{path} has inputs {names} of shape {shape}, expected one image [N, C, H, W] of fixed size")
+        raise UnsupportedModel(
+            f"{path} has inputs {names} of shape {shape}, expected one image [N, C, H, W] of fixed size"
+        )
     return module, (int(shape[1]), int(shape[2]), int(shape[3]))
 
 

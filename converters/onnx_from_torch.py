@@ -17,6 +17,9 @@ from edgeseg.errors import UnsupportedModel
 from edgeseg.types import Format, Precision
 
 INPUT, OUTPUT = "image", "logits"
+_COMPLAINT = re.compile(
+    r"(?:no decomposition|No ONNX function found for|Lowering not found:|unsupported|not supported)[^\n]*"
+)
 _ATEN = re.compile(r"(?:aten|torchvision|prims|[a-z_]+)(?:::|\.)[a-z_0-9]+(?:\.[A-Za-z_]+)?")
 
 
@@ -78,7 +81,7 @@ def unsupported(error: Exception, target: str) -> UnsupportedModel:
         causes.append(str(cause))
         cause = cause.__cause__ or cause.__context__
     text = "\n".join(causes)
-    named = re.search(r"(?:no decomposition|No ONNX function found for|Lowering not found:|unsupported|not supported)[^\n]*", text)
+    named = _COMPLAINT.search(text)
     operator = _ATEN.search(named.group() if named else "") or re.search(r"aten[.:]+[a-z_0-9.]+", text)
     what = f"operator {operator.group()}" if operator else text.strip().splitlines()[0][:160]
     return UnsupportedModel(f"{target} cannot express the model: {what}")

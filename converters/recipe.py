@@ -85,9 +85,14 @@ def read_recipe(path: Path | str) -> Recipe:
         recipe = msgspec.convert(content, Recipe)
     except msgspec.ValidationError as error:
         raise BadInput(f"{path}: {error}") from error
-    for section, option in ((recipe.quantize, "calibration_frames"), (recipe.evaluate, "frames"), (recipe.evaluate, "golden_frames")):
-        if getattr(section, option) < 1:
-            raise BadInput(f"{path}: {option} is {getattr(section, option)}, expected at least 1")
+    counts = {
+        "calibration_frames": recipe.quantize.calibration_frames,
+        "frames": recipe.evaluate.frames,
+        "golden_frames": recipe.evaluate.golden_frames,
+    }
+    for option, count in counts.items():
+        if count < 1:
+            raise BadInput(f"{path}: {option} is {count}, expected at least 1")
     return recipe
 
 

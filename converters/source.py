@@ -74,6 +74,9 @@ class Source:
 class Normalised(nn.Module):
     """`(pixel / 255 - mean) / std` in front of a module, and its logits picked out of what it returns."""
 
+    scale: Tensor
+    shift: Tensor
+
     def __init__(self, module: nn.Module, preprocess: Preprocess) -> None:
         super().__init__()
         self.module = module
@@ -100,8 +103,8 @@ def load_source(spec: str, options: SourceOptions | None = None) -> Source:
     """Load a source.
 
     Args:
-        spec: an edgeseg checkpoint (.safetensors), a torch.export archive (.pt2), an .onnx, or `package.module:factory`, where
-            calling the factory without arguments returns the module.
+        spec: an edgeseg checkpoint (.safetensors), a torch.export archive (.pt2), an .onnx, or
+            `package.module:factory`, where calling the factory without arguments returns the module.
         options: what the source does not say of itself.
 
     Returns:
@@ -229,7 +232,10 @@ def _checked(source: Source, classes: tuple[str, ...] | None) -> Source:
     logits = output.shape[1]
     if not torch.isfinite(torch.from_numpy(output)).all():
         raise UnsupportedModel(f"{source.name} returns NaN or infinity on a mid-gray frame: are its weights loaded?")
-    names = source.classes or ("background", *(["foreground"] if logits <= 2 else [f"class{i}" for i in range(1, logits)]))
+    foreground = ["foreground"] if logits <= 2 else [f"class{i}" for i in range(1, logits)]
+    names = source.classes or ("background", *foreground)
     if not (logits == len(names) or (logits == 1 and len(names) == 2)):
-        raise BadInput(f"{source.name} returns {logits} logits for {len(names)} classes ({', '.join(names)}): see --classes")
+        raise BadInput(
+            f"{source.name} returns {logits} logits for {len(names)} classes ({', '.join(names)}): see --classes"
+        )
     return replace(source, classes=tuple(names))

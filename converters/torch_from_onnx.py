@@ -62,7 +62,7 @@ class OnnxModule(nn.Module):
         self._constants: dict[str, Any] = {}
         for tensor in graph.initializer:
             self._add(tensor.name, numpy_helper.to_array(tensor))
-        self._nodes: list[tuple[str, Operator, tuple[str, ...], str, Attributes]] = []
+        self._nodes: list[tuple[Operator, tuple[str, ...], str, Attributes]] = []
         for node in graph.node:
             attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
             if node.op_type == "Constant":
@@ -70,10 +70,10 @@ class OnnxModule(nn.Module):
                 continue
             if node.domain not in ("", "ai.onnx") or node.op_type not in OPERATORS:
                 raise UnsupportedModel(
-                    f"operator {node.op_type} (node {node.name or node.output[0]}) is not supported in an .onnx source; "
-                    f"export it with other operators, or give the torch module"
+                    f"operator {node.op_type} (node {node.name or node.output[0]}) is not known to the .onnx reader: "
+                    f"export it with other operators or give the torch module"
                 )
-            self._nodes.append((node.op_type, OPERATORS[node.op_type], tuple(node.input), node.output[0], attributes))
+            self._nodes.append((OPERATORS[node.op_type], tuple(node.input), node.output[0], attributes))
         self._input = next(i.name for i in graph.input if i.name not in self._slots)
         self._output = graph.output[0].name
 
@@ -89,7 +89,7 @@ class OnnxModule(nn.Module):
         """[1, C, H, W] float32 to the graph's first output."""
         values: dict[str, Any] = {self._input: x, **self._constants}
         values.update({name: getattr(self, slot) for name, slot in self._slots.items()})
-        for _, operator, inputs, output, attributes in self._nodes:
+        for operator, inputs, output, attributes in self._nodes:
             values[output] = operator([values[i] if i else None for i in inputs], attributes)
         return values[self._output]  # type: ignore[no-any-return]
 
@@ -97,7 +97,7 @@ class OnnxModule(nn.Module):
 def _image_input(path: Path, model: onnx.ModelProto, size: tuple[int, int]) -> tuple[str, tuple[int, int, int, int]]:
     constants = {t.name for t in model.graph.initializer}
     inputs = [i for i in model.graph.input if i.name not in constants]
-    dims = inputs[0].type.tensor_type.shape.dim if len(inputs) == 1 else ()
+    dims = list(inputs[0].type.tensor_type.shape.dim) if len(inputs) == 1 else []
     if len(dims) != 4 or not dims[1].dim_value:
         raise UnsupportedModel(f"{path} has {len(inputs)} inputs, expected one image [N, C, H, W] with a fixed C")
     if inputs[0].type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
@@ -107,7 +107,7 @@ def _image_input(path: Path, model: onnx.ModelProto, size: tuple[int, int]) -> t
 
 
 def _fold(path: Path, name: str, shape: tuple[int, ...]) -> onnx.ModelProto:
-    """Static shapes, folded constants and batch norms, by ONNX Runtime's basic optimizations (standard operators only)."""
+    """Static shapes, folded constants and batch norms, by ONNX Runtime's basic optimizer (standard operators only)."""
     model = onnx.load(path, load_external_data=False)
     for value in model.graph.input:
         if value.name == name:
@@ -133,8 +133,11 @@ def _prove(path: Path, module: nn.Module, name: str, shape: tuple[int, ...]) -> 
     expected = session.run(None, {name: image})[0]
     with torch.inference_mode():
         result = module(torch.from_numpy(image)).numpy()
-    if result.shape != expected.shape or not np.allclose(result, expected, atol=1e-3 * max(1.0, float(np.abs(expected).max()))):
-        raise ConversionError(f"{path}: its torch form differs from ONNX Runtime's result; give the torch module instead")
+    tolerance = 1e-3 * max(1.0, float(np.abs(expected).max()))
+    if result.shape != expected.shape or not np.allclose(result, expected, atol=tolerance):
+        raise ConversionError(
+            f"{path}: its torch form differs from ONNX Runtime's result; give the torch module instead"
+        )
 
 
 def _first_line(error: Exception) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -104,7 +103,9 @@ def train(
     stride = 1 if model.options.full_resolution else model.logit_stride
     data = TrainingData(train_set, preprocess, len(classes), stride)
     if len(data) < options.batch_size:
-        raise BadInput(f"{folder.path} has {len(data)} training frames, expected at least one batch of {options.batch_size}")
+        raise BadInput(
+            f"{folder.path} has {len(data)} training frames, expected at least one batch of {options.batch_size}"
+        )
     validation = ValidationData(val_set, preprocess, len(classes))
     if encoder_weights is not None:
         load_encoder_weights(model.encoder, encoder_weights, data.calibration())
@@ -127,7 +128,12 @@ def train(
         epoch = run.one_epoch()
         run.save(state_path, record)
         report(epoch)
-    record |= {"best_epoch": run.best_epoch, "val_dice": run.best_dice, "seconds": round(run.seconds), "history": run.history}
+    record |= {
+        "best_epoch": run.best_epoch,
+        "val_dice": run.best_dice,
+        "seconds": round(run.seconds),
+        "history": run.history,
+    }
     model.load_state_dict(run.best_state)
     save_checkpoint(output, model, preprocess, classes, record)
     state_path.unlink(missing_ok=True)
@@ -142,9 +148,8 @@ class _Run:
     ) -> None:
         self.model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.data, self.validation, self.options, self.classes = data, validation, options, classes
-        self.average = AveragedModel(
-            self.model, multi_avg_fn=get_ema_multi_avg_fn(options.ema_decay), use_buffers=True
-        )
+        ema = get_ema_multi_avg_fn(options.ema_decay)  # type: ignore[no-untyped-call]
+        self.average = AveragedModel(self.model, multi_avg_fn=ema, use_buffers=True)
         binary = classes == 2
         self.loss = DiceCELoss(sigmoid=binary, softmax=not binary, smooth_nr=1.0, smooth_dr=1.0)
         decoder = [*model.decoder.parameters(), *model.head.parameters()]
@@ -207,7 +212,7 @@ class _Run:
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part")
         torch.save(state, part)
-        os.replace(part, path)
+        part.replace(path)
 
     def resume(self, path: Path, record: dict[str, Any]) -> None:
         if not path.exists():

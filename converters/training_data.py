@@ -105,7 +105,7 @@ def normalise(images: Tensor, preprocess: Preprocess) -> Tensor:
 
 
 def soft_target(mask: Mask, preprocess: Preprocess, classes: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    """Share of each pixel that a class covers at the network's size: [1, h, w] for two classes, else [classes, h, w]."""
+    """Share of each pixel that a class covers at the network's size: [1, h, w] for two classes, else [N, h, w]."""
     size = (preprocess.width, preprocess.height)
     wanted = (1,) if classes == 2 else range(classes)
     planes = [cv2.resize((mask == c).astype(np.float32), size, interpolation=cv2.INTER_AREA) for c in wanted]

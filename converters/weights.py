@@ -35,9 +35,10 @@ def read_tensors(path: Path | str) -> dict[str, Tensor]:
 
 def _safetensors(path: Path) -> dict[str, Tensor]:
     try:
-        return safetensors.torch.load_file(path)
+        tensors: dict[str, Tensor] = safetensors.torch.load_file(path)
     except (safetensors.SafetensorError, ValueError) as error:
         raise ConversionError(f"{path} is not a valid .safetensors file: {error}") from error
+    return tensors
 
 
 def _npz(path: Path) -> dict[str, Tensor]:

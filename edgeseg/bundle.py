@@ -158,8 +158,9 @@ def _check_file(record: FileRecord, root: Path) -> None:
     path = root / relative
     if not path.is_file() or path.is_symlink() or not path.resolve().is_relative_to(root):
         raise BundleError(f"{path} is missing or not a plain file inside the bundle: convert or copy it again")
-    if path.stat().st_size != record.size_bytes:
-        raise BundleError(f"{path} has {path.stat().st_size} bytes, the manifest says {record.size_bytes}: it was changed")
+    size = path.stat().st_size
+    if size != record.size_bytes:
+        raise BundleError(f"{path} has {size} bytes, the manifest says {record.size_bytes}: it was changed")
     if hashlib.sha256(path.read_bytes()).hexdigest() != record.sha256:
         raise BundleError(f"{path} does not have the SHA-256 of the manifest: it was changed, copy the bundle again")
 

@@ -151,7 +151,9 @@ def _read_index(path: Path, names: set[str]) -> dict[str, dict[str, str]]:
             raise BadInput(f"{path} has no column 'file' (columns: {', '.join(reader.fieldnames or ()) or 'none'})")
         rows = {row["file"]: row for row in reader}
     if missing := sorted(rows.keys() - names):
-        raise BadInput(f"{path} names {missing[0]}, which is not in {path.parent / 'images'} ({len(missing)} such rows)")
+        raise BadInput(
+            f"{path} names {missing[0]}, which is not in {path.parent / 'images'} ({len(missing)} such rows)"
+        )
     return rows
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from edgeseg.types import Array, Mask
 
@@ -53,7 +52,7 @@ class Ellipse:
     angle: float
 
     def circumference(self, offset_px: float = 0.0) -> float:
-        """Circumference in pixels by Ramanujan's second approximation (1914), with `offset_px` taken off each semi-axis."""
+        """Circumference in pixels, `offset_px` taken off each semi-axis, by Ramanujan's second approximation (1914)."""
         a, b = (length / 2 - offset_px for length in self.axes)
         h = ((a - b) / (a + b)) ** 2
         return math.pi * (a + b) * (1 + 3 * h / (10 + math.sqrt(4 - 3 * h)))
@@ -117,7 +116,7 @@ def bootstrap_interval(
     data = np.asarray(values, np.float64)
     _, index = np.unique(np.asarray(groups), return_inverse=True)
     count = int(index.max()) + 1
-    sums: NDArray[np.float64] = np.bincount(index, data, count)
+    sums = np.bincount(index, weights=data, minlength=count)
     sizes = np.bincount(index, minlength=count)
     draws = np.random.default_rng(seed).integers(0, count, (resamples, count))
     means = sums[draws].sum(1) / sizes[draws].sum(1)

@@ -64,8 +64,9 @@ def to_logit_maps(output: Array, layout: Layout = Layout.NCHW) -> Logits:
     """
     if output.ndim != 4 or output.shape[0] != 1:
         raise BadInput(f"network output has shape {output.shape}, expected a 4-D tensor of batch 1")
-    maps = output[0].transpose(1, 2, 0) if layout is Layout.NCHW else output[0]
-    maps = maps.astype(np.float32, copy=False)
+    maps: Logits = output[0].astype(np.float32, copy=False)
+    if layout is Layout.NCHW:
+        maps = maps.transpose(1, 2, 0)
     # min + max is one cheap reduction each and turns NaN or infinity of any element into a non-finite sum.
     if not np.isfinite(maps.min() + maps.max()):
         raise BadInput("network output has values that are not finite (NaN or infinity)")

@@ -64,7 +64,7 @@ class InvertedResidual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, inputs, h, w] to [N, outputs, h / stride, w / stride]."""
-        y = self.act(self.bn1(self.conv_pw(x)))
+        y: Tensor = self.act(self.bn1(self.conv_pw(x)))
         y = self.act(self.bn2(self.conv_dw(y)))
         y = self.bn3(self.conv_pwl(y))
         return x + y if self.shortcut else y

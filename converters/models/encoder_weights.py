@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -20,8 +21,8 @@ def load_encoder_weights(encoder: nn.Module, path: Path | str, calibration: Tens
 
     Keys are the module names of torchvision (`features.1.conv.0.0.weight`) or timm (`blocks.0.0.conv_dw.weight`);
     a common prefix is dropped, a classifier ignored. A convolution may be stored as `weight`, or as `weight_int8`
-    [O, I, h, w] with `weight_scale` [O]. A `bias` on a convolution is a folded batch norm, which cannot be trained: it is
-    unfolded again with the statistics of `calibration`, which leaves the function as it is.
+    [O, I, h, w] with `weight_scale` [O]. A `bias` on a convolution is a folded batch norm, which cannot be trained: it
+    is unfolded again with the statistics of `calibration`, which leaves the function as it is.
 
     Args:
         encoder: a reference encoder with 1 or 3 input channels; for 1, the first kernel's colours are summed.
@@ -37,7 +38,7 @@ def load_encoder_weights(encoder: nn.Module, path: Path | str, calibration: Tens
     tensors = {_PREFIX.sub("", key): value for key, value in read_tensors(path).items()}
     folded: list[nn.BatchNorm2d] = []
     loaded = 0
-    for name, conv, norm in convolutions(encoder):
+    for name, conv, norm_name, norm in convolutions(encoder):
         weight = _weight(tensors, name)
         if weight is None:
             raise ConversionError(f"{path} has no weights for {name}, expected torchvision's or timm's key names")
@@ -53,19 +54,19 @@ def load_encoder_weights(encoder: nn.Module, path: Path | str, calibration: Tens
             _set_folded(norm, bias)
             folded.append(norm)
         else:
-            _copy_norm(norm, tensors, _norm_name(encoder, norm), path)
+            _copy_norm(norm, tensors, norm_name, path)
         loaded += 1
     if folded:
         _unfold(encoder, folded, calibration)
     return loaded
 
 
-def convolutions(module: nn.Module) -> Iterator[tuple[str, nn.Conv2d, nn.BatchNorm2d]]:
-    """Every convolution with the batch norm that follows it, in the order of definition."""
+def convolutions(module: nn.Module) -> Iterator[tuple[str, nn.Conv2d, str, nn.BatchNorm2d]]:
+    """Every convolution with the batch norm that follows it, each after its name, in the order of definition."""
     named = [(n, m) for n, m in module.named_modules() if isinstance(m, nn.Conv2d | nn.BatchNorm2d)]
-    for (name, conv), (_, norm) in zip(named, named[1:], strict=False):
+    for (name, conv), (norm_name, norm) in pairwise(named):
         if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-            yield name, conv, norm
+            yield name, conv, norm_name, norm
 
 
 def _weight(tensors: dict[str, Tensor], name: str) -> Tensor | None:
@@ -74,10 +75,6 @@ def _weight(tensors: dict[str, Tensor], name: str) -> Tensor | None:
     if (quantized := tensors.get(f"{name}.weight_int8")) is not None:
         return quantized.float() * tensors[f"{name}.weight_scale"].float()[:, None, None, None]
     return None
-
-
-def _norm_name(encoder: nn.Module, norm: nn.BatchNorm2d) -> str:
-    return next(name for name, module in encoder.named_modules() if module is norm)
 
 
 def _copy_norm(norm: nn.BatchNorm2d, tensors: dict[str, Tensor], name: str, path: Path | str) -> None:
@@ -96,7 +93,7 @@ def _set_folded(norm: nn.BatchNorm2d, bias: Tensor) -> None:
 
 
 def _unfold(encoder: nn.Module, norms: list[nn.BatchNorm2d], calibration: Tensor) -> None:
-    """Give identity batch norms the statistics of real activations: y = x + b becomes w (x - m) / sqrt(v + eps) + b + m."""
+    """Give identity batch norms real statistics: y = x + b becomes w (x - m) / sqrt(v + eps) + b + m."""
 
     def restore(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
         assert isinstance(module, nn.BatchNorm2d)

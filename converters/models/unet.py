@@ -14,7 +14,9 @@ from edgeseg.converters.models.efficientnet_lite0 import EfficientNetLite0Encode
 from edgeseg.converters.models.mobilenetv2 import MobileNetV2Encoder
 from edgeseg.errors import BadInput
 
-ENCODERS: dict[str, Callable[[int, float], nn.Module]] = {
+Encoder = MobileNetV2Encoder | EfficientNetLite0Encoder
+
+ENCODERS: dict[str, Callable[[int, float], Encoder]] = {
     "efficientnet-lite0-unet": EfficientNetLite0Encoder,
     "mobilenetv2-unet": MobileNetV2Encoder,
 }
@@ -78,8 +80,8 @@ class UNet(nn.Module):
         self.name = name
         self.options = options
         self.encoder = ENCODERS[name](options.in_channels, options.width)
-        *skips, current = self.encoder.channels  # type: ignore[misc]
-        joined: list[int] = [*skips[::-1], 0]  # type: ignore[has-type]
+        *skips, current = self.encoder.channels
+        joined: list[int] = [*skips[::-1], 0]
         stages = []
         for outputs, skip in zip(options.decoder, joined, strict=False):
             stages.append(UpBlock(current, skip, outputs, options.join, options.upsample))

@@ -27,12 +27,38 @@ DEFAULT_PRECISIONS = (Precision.FP32, Precision.INT8)
     "--calibration frames -o mine.edgeseg"
 )
 @click.argument("source")
-@click.option("--calibration", required=True, type=click.Path(path_type=Path), help="Frames folder that sets int8 ranges (its train split, if it has one).")
+@click.option(
+    "--calibration",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Frames folder that sets int8 ranges (its train split, if it has one).",
+)
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The bundle folder to write.")
-@click.option("--recipe", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="TOML with [quantize], [evaluate] and [gates].")
-@click.option("--format", "formats", multiple=True, type=click.Choice([f.value for f in Format]), help="Repeatable; all by default.")
-@click.option("--precision", "precisions", multiple=True, type=click.Choice([p.value for p in Precision]), help="Repeatable; fp32 and int8 by default.")
-@click.option("--eval", "evaluation", type=click.Path(path_type=Path), help="Frames folder for the gates (its val split, if it has one); the calibration folder by default.")
+@click.option(
+    "--recipe",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="TOML with [quantize], [evaluate] and [gates].",
+)
+@click.option(
+    "--format",
+    "formats",
+    multiple=True,
+    type=click.Choice([f.value for f in Format]),
+    help="Repeatable; all by default.",
+)
+@click.option(
+    "--precision",
+    "precisions",
+    multiple=True,
+    type=click.Choice([p.value for p in Precision]),
+    help="Repeatable; fp32 and int8 by default.",
+)
+@click.option(
+    "--eval",
+    "evaluation",
+    type=click.Path(path_type=Path),
+    help="Frames folder for the gates (its val split, if it has one); the calibration folder by default.",
+)
 @source_options
 def convert(
     source: str,
@@ -44,9 +70,10 @@ def convert(
     evaluation: Path | None,
     **options: Any,
 ) -> int:
-    """Turn SOURCE into a bundle: each format and precision made, measured against SOURCE on real frames, and kept if it passes.
+    """Turn SOURCE into a bundle: each format and precision made, measured on real frames, and kept if it passes.
 
-    SOURCE is an edgeseg checkpoint (.safetensors), package.module:factory with --weights, a torch.export .pt2, or an .onnx.
+    SOURCE is an edgeseg checkpoint (.safetensors), package.module:factory with --weights, a torch.export .pt2, or an
+    .onnx.
     """
     plugins.require("convert", "edgeseg convert")
     from edgeseg.converters.recipe import Recipe, read_recipe
@@ -93,8 +120,9 @@ def convert_to_bundle(
     size = source.preprocess
     parameters = sum(p.numel() for p in source.network.parameters())
     click.echo(
-        f"source {source.name}: {size.height}x{size.width}x{size.channels}, mean {_list(size.mean)}, std {_list(size.std)}, "
-        f"classes {', '.join(source.classes)}, {parameters / 1e6:.2f} M parameters"
+        f"source {source.name}: {size.height}x{size.width}x{size.channels}, "
+        f"mean {_list(size.mean)}, std {_list(size.std)}, classes {', '.join(source.classes)}, "
+        f"{parameters / 1e6:.2f} M parameters"
     )
     click.echo(
         f"{len(calibration)} calibration frames, {len(evaluation)} evaluation frames"

@@ -70,7 +70,7 @@ def load_candidates(
                     missing.append(row)
                     continue
                 row.device = session.device
-                run = nchw_runner(session.run, session.inputs, session.outputs)  # type: ignore[arg-type]
+                run = nchw_runner(session.run, session.inputs, session.outputs)
                 candidates.append(Candidate(row, run, artifact, session))
         if not candidates:
             reasons = "; ".join(sorted({r.reason or "" for r in missing})) or "no artifact fits"

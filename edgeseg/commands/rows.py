@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 
-from edgeseg.commands.table import print_table
+from edgeseg.commands.table import Cell, print_table
 from edgeseg.types import Execution, Precision
 
 
@@ -18,8 +17,8 @@ class Row:
     """One artifact on one runtime and device. What was not measured is None, never 0.
 
     Beside the fields of the contract: `total_p50_ms` is frame in to mask out; `first_ms` the first run; `dice_ci` and
-    `hc_mae_ci` are 95 % intervals, bootstrapped by exam; `dice` is against the reference masks, `dice_source` against the
-    source's masks (fractions, not percent).
+    `hc_mae_ci` are 95 % intervals, bootstrapped by exam; `dice` is against the reference masks, `dice_source` against
+    the source's masks (fractions, not percent).
     """
 
     format: str
@@ -70,12 +69,12 @@ class Report:
         """Write as JSON, whole or not at all."""
         part = path.with_name(f".{path.name}.part")
         part.write_bytes(msgspec.json.format(msgspec.json.encode(self)) + b"\n")
-        os.replace(part, path)
+        part.replace(path)
 
 
 def print_rows(title: str, rows: Sequence[Row]) -> None:
     """A table of the columns in which something was measured, the fastest of them in bold on a terminal."""
-    columns = {
+    columns: dict[str, Sequence[Cell]] = {
         "artifact": [r.name for r in rows],
         "runtime": [r.runtime for r in rows],
         "device": [r.device for r in rows],
@@ -111,18 +110,18 @@ def fastest(rows: Sequence[Row]) -> Row | None:
 
 
 def ratios(rows: Sequence[Row]) -> list[str]:
-    """Lines that compare medians of this run: each int8 with its own engine's fp32, the fastest with the torch source."""
+    """Lines that compare medians: each int8 with its own engine's fp32, the fastest artifact with the torch source."""
     lines = []
     for row in rows:
-        base = next(
-            (r for r in rows if r.precision == Precision.FP32 and (r.runtime, r.device) == (row.runtime, row.device)), None
-        )
+        same = (r for r in rows if (r.runtime, r.device) == (row.runtime, row.device))
+        base = next((r for r in same if r.precision == Precision.FP32), None)
         if row.precision == Precision.INT8 and base and base.p50_ms and row.p50_ms:
             lines.append(f"{row.name} takes {row.p50_ms / base.p50_ms:.2f} of the time of {base.name} on {row.runtime}")
     best = fastest(rows)
     for row in rows:
         if best and row.format == "torch" and row.p50_ms and best.p50_ms:
-            lines.append(f"{best.name} on {best.runtime} is {row.p50_ms / best.p50_ms:.2f} times as fast as {row.runtime}")
+            ratio = row.p50_ms / best.p50_ms
+            lines.append(f"{best.name} on {best.runtime} is {ratio:.2f} times as fast as {row.runtime}")
     return lines
 
 

@@ -14,12 +14,25 @@ from edgeseg.errors import BadInput
 def source_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add --weights, --size, --channels, --mean, --std and --classes: what a source does not say of itself."""
     options = (
-        click.option("--weights", type=click.Path(path_type=Path), help="For a factory: .safetensors, .npz, or .pth (read with weights_only)."),
-        click.option("--size", callback=_size, help="Network input, HEIGHTxWIDTH; 256x256 where the source does not say."),
-        click.option("--channels", type=click.Choice(["1", "3"]), callback=_channels, help="1 gray, 3 RGB; the first convolution's by default."),
+        click.option(
+            "--weights",
+            type=click.Path(path_type=Path),
+            help="For a factory: .safetensors, .npz, or .pth (read with weights_only).",
+        ),
+        click.option(
+            "--size", callback=_size, help="Network input, HEIGHTxWIDTH; 256x256 where the source does not say."
+        ),
+        click.option(
+            "--channels",
+            type=click.Choice(["1", "3"]),
+            callback=_channels,
+            help="1 gray, 3 RGB; the first convolution's by default.",
+        ),
         click.option("--mean", callback=_figures, help="Of pixels in [0, 1], commas between channels; 0 by default."),
         click.option("--std", callback=_figures, help="Of pixels in [0, 1], commas between channels; 1 by default."),
-        click.option("--classes", callback=_names, help="Names by mask index, commas between; the first is the background."),
+        click.option(
+            "--classes", callback=_names, help="Names by mask index, commas between; the first is the background."
+        ),
     )
     for option in reversed(options):
         command = option(command)

@@ -33,15 +33,17 @@ _NORMALISATION: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
 @click.option("--batch-size", type=click.IntRange(2), default=8, show_default=True)
 @click.option("--size", default="256x256", show_default=True, help="Network input, HEIGHTxWIDTH, multiples of 32.")
 @click.option("--channels", type=click.Choice(["1", "3"]), default="1", show_default=True, help="1 gray, 3 RGB.")
-@click.option("--classes", default="background,foreground", show_default=True, help="Names by mask index, commas between.")
+@click.option(
+    "--classes", default="background,foreground", show_default=True, help="Names by mask index, commas between."
+)
 @click.option("--width", type=float, default=1.0, show_default=True, help="Factor on the encoder's channels.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads; all by default.")
 @click.option("--seed", type=int, default=0, show_default=True)
 def train(data: Path, output: Path, arch: str, edge: bool, encoder_weights: Path | None, **options: Any) -> None:
     """Train a reference segmenter on DATA (images/, masks/, index.csv with a split column).
 
-    Progress is one line an epoch with the validation Dice; the best weights are kept. A killed run goes on where it was when
-    the same command is given again.
+    Progress is one line an epoch with the validation Dice; the best weights are kept. A killed run goes on where it was
+    when the same command is given again.
     """
     require("train", "edgeseg train")
     if output.suffix != ".safetensors":
