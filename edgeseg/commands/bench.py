@@ -12,7 +12,7 @@ import click
 import numpy as np
 
 from edgeseg.bundle import open_bundle
-from edgeseg.commands.measuring import Candidate, evaluation_frames, load_candidates
+from edgeseg.commands.measuring import Candidate, evaluation_frames, load_candidates, torch_candidates
 from edgeseg.commands.progress import progress
 from edgeseg.commands.rows import Report, fastest, print_rows, ratios
 from edgeseg.commands.sources import source_options
@@ -29,13 +29,17 @@ _FRAMES = 16
     "edgeseg bench head.edgeseg --data frames --source head.safetensors --json bench.json"
 )
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--data", type=click.Path(path_type=Path), help="Frames folder to measure accuracy on; golden frames without.")
+@click.option(
+    "--data", type=click.Path(path_type=Path), help="Frames folder to measure accuracy on; golden frames without."
+)
 @click.option("--split", help="Of the folder's index; test, then val, then all frames by default.")
 @click.option("--runtime", "runtimes", multiple=True, help="Repeatable; every engine that is installed by default.")
 @click.option("--device", default="auto", show_default=True)
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--rounds", type=click.IntRange(2), default=30, show_default=True, help="Turns of each candidate.")
-@click.option("--repeats", type=click.IntRange(1), default=5, show_default=True, help="Timed runs a turn, after an untimed one.")
+@click.option(
+    "--repeats", type=click.IntRange(1), default=5, show_default=True, help="Timed runs a turn, after an untimed one."
+)
 @click.option("--json", "json_path", type=click.Path(path_type=Path, dir_okay=False), help="Write the rows as JSON.")
 @click.option("--source", help="Measure this source too: torch eager, and torch fused and channels-last.")
 @source_options
@@ -54,21 +58,47 @@ def bench(
 ) -> int:
     """Measure every artifact of BUNDLE on every runtime present.
 
-    The candidates take turns, so that drift of the machine hits all alike. Times are of the engine alone, on frames at the
-    network's size; "with frame" is frame in to mask out. Load time and peak memory come from a process for each.
+    The candidates take turns, so that drift of the machine hits all alike. Times are of the engine alone, on frames at
+    the network's size; "with frame" is frame in to mask out. Load time and peak memory come from a process for each.
     """
+    return bench_bundle(
+        open_bundle(bundle),
+        data=data,
+        split=split,
+        runtimes=runtimes,
+        device=device,
+        threads=threads,
+        rounds=rounds,
+        repeats=repeats,
+        json_path=json_path,
+        source=source,
+        options=options,
+    )
+
+
+def bench_bundle(
+    bundle: Bundle,
+    *,
+    data: Path | None = None,
+    split: str | None = None,
+    runtimes: Sequence[str] = (),
+    device: str = "auto",
+    threads: int = 1,
+    rounds: int = 30,
+    repeats: int = 5,
+    json_path: Path | None = None,
+    source: str | None = None,
+    options: dict[str, Any] | None = None,
+) -> int:
+    """Measure and print; the exit code is 1 where an artifact failed. The arguments are those of the command."""
     from edgeseg.boards.detect import describe
 
-    opened = open_bundle(bundle)
-    with load_candidates(opened, runtimes, device, threads) as (candidates, missing):
-        report = Report(str(bundle), describe())
-        if source and not data:
-            from edgeseg.commands.measuring import torch_candidates
-
-            candidates += torch_candidates(source, options, opened, threads)
-            source = None
-        compare_candidates(opened, candidates, report, data, split, source, options, threads)
-        measure_latency(candidates, opened, timing_frames(opened, data, split), rounds, repeats)
+    with load_candidates(bundle, runtimes, device, threads) as (candidates, missing):
+        report = Report(str(bundle.path), describe())
+        baselines = torch_candidates(source, options or {}, bundle, threads) if source else []
+        compare_candidates(bundle, candidates, baselines, report, data, split)
+        candidates += baselines
+        measure_latency(candidates, bundle, timing_frames(bundle, data, split), rounds, repeats)
         for candidate in candidates:
             if candidate.session is not None:
                 candidate.row.executed = candidate.session.execution()
@@ -76,12 +106,14 @@ def bench(
     report.rows += missing
     if json_path:
         report.write(json_path)
-    print_rows(f"{opened.manifest.name} on {report.board}, {threads} thread(s), against {report.reference}", report.rows)
+    print_rows(f"{bundle.manifest.name} on {report.board}, {threads} thread(s), against {report.reference}", report.rows)
     for line in ratios(report.rows):
         click.echo(line)
     best = fastest(report.rows)
     if best is not None:
-        click.echo(f"fastest: {best.name} on {best.runtime} ({best.device}), {best.p50_ms:.2f} ms, {best.fps:.0f} frames a second")
+        click.echo(
+            f"fastest: {best.name} on {best.runtime} ({best.device}), {best.p50_ms:.2f} ms, {best.fps:.0f} frames a second"
+        )
     return 1 if any(r.passed is False for r in report.rows) else 0
 
 

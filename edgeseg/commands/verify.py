@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ from edgeseg.types import Bundle, Precision
 
 
 @click.command(
-    epilog="Example: edgeseg verify head.edgeseg; with frames: edgeseg verify head.edgeseg --data frames --json verify.json"
+    epilog="Example: edgeseg verify head.edgeseg; with frames: "
+    "edgeseg verify head.edgeseg --data frames --json verify.json"
 )
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--data", type=click.Path(path_type=Path), help="Frames folder; the golden frames of the bundle without.")
@@ -49,7 +51,7 @@ def verify(
     source: str | None,
     **options: Any,
 ) -> int:
-    """Check every file of BUNDLE, run every artifact on every runtime present, and hold the differences against the gates.
+    """Check every file of BUNDLE, run every artifact on every runtime present, hold the differences against the gates.
 
     Without --data on the golden frames, whose results by the source are in the bundle; this takes seconds.
     """
@@ -60,7 +62,8 @@ def verify(
         raise BadInput("--source needs --data: the golden frames already have the source's results")
     with load_candidates(opened, runtimes, device, threads) as (candidates, missing):
         report = Report(str(bundle), describe())
-        compare_candidates(opened, candidates, report, data, split, source, options, threads)
+        baselines = torch_candidates(source, options, opened, threads) if source else []
+        compare_candidates(opened, candidates, baselines, report, data, split)
         for candidate in candidates:
             if candidate.session is not None:
                 candidate.row.executed = candidate.session.execution()
@@ -70,44 +73,49 @@ def verify(
     print_rows(f"{opened.manifest.name}: against {report.reference}", report.rows)
     failed = [r for r in report.rows if r.passed is False]
     passed = [r for r in report.rows if r.passed]
-    click.echo(f"{len(passed)} passed, {len(failed)} failed, {len(report.rows) - len(passed) - len(failed)} not run here")
+    absent = len(report.rows) - len(passed) - len(failed)
+    click.echo(f"{len(passed)} passed, {len(failed)} failed, {absent} not run here")
     return 1 if failed or not passed else 0
 
 
 def compare_candidates(
     bundle: Bundle,
-    candidates: list[Candidate],
+    candidates: Sequence[Candidate],
+    baselines: Sequence[Candidate],
     report: Report,
     data: Path | None,
     split: str | None,
-    source: str | None,
-    options: dict[str, Any],
-    threads: int | None,
 ) -> None:
-    """Fill the accuracy of all rows, on the frames of `data` or the golden frames; adds the torch source where it is given."""
-    report.rows = [c.row for c in candidates]
+    """Fill the accuracy of all rows, on the frames of `data` or the golden frames, and put the rows into the report.
+
+    Args:
+        bundle: whose gates hold.
+        candidates: its loaded artifacts.
+        baselines: the torch source; where there is none, an fp32 artifact stands in for it on the frames of `data`.
+        report: gets the rows, and what they were compared with.
+        data: frames folder.
+        split: of its index.
+    """
+    everything = [*candidates, *baselines]
+    report.rows = [c.row for c in everything]
     if data is None:
-        report.reference = f"the source's results on {len(bundle.manifest.golden)} golden frames"
-        with progress("golden frames", len(bundle.manifest.golden)) as advance:
-            measure_accuracy(candidates, golden_references(bundle), bundle, 0.0, advance)
-        return
-    folder = evaluation_frames(data, split)
-    if source:
-        candidates.extend(torch_candidates(source, options, bundle, threads))
-        report.rows = [c.row for c in candidates]
-        reference = next(c for c in candidates if c.row.runtime == "torch")
-        report.reference = f"the source {source}"
+        count = len(bundle.manifest.golden)
+        report.reference = f"the source's results on {count} golden frames"
+        references, offset = golden_references(bundle), 0.0
     else:
-        reference = _stand_in(candidates)
-        report.reference = f"{reference.row.name}, which stands in for the source"
-    report.data = f"{folder.path.name} {folder.split}".strip()
-    report.reference += f", {len(folder)} frames of {report.data}"
-    offset = hc_offset(read_folder(data), len(bundle.classes))
-    with progress("frames", len(folder)) as advance:
-        measure_accuracy(candidates, folder_references(folder, bundle, reference.run), bundle, offset, advance)
+        folder = evaluation_frames(data, split)
+        count = len(folder)
+        reference = baselines[0] if baselines else _stand_in(candidates)
+        report.data = f"{folder.path.name} {folder.split}".strip()
+        what = "the source" if baselines else f"{reference.row.name}, which stands in for the source,"
+        report.reference = f"{what} on {count} frames of {report.data}"
+        references = folder_references(folder, bundle, reference.run)
+        offset = hc_offset(read_folder(data), len(bundle.classes))
+    with progress("comparing", count) as advance:
+        measure_accuracy(everything, references, bundle, offset, advance)
 
 
-def _stand_in(candidates: list[Candidate]) -> Candidate:
+def _stand_in(candidates: Sequence[Candidate]) -> Candidate:
     """The fp32 artifact closest to the source at conversion."""
     exact = [c for c in candidates if c.artifact and c.row.precision == Precision.FP32]
     if not exact:
