@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import torch
 from monai.losses import DiceCELoss
 from monai.metrics import DiceMetric
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from edgeseg.converters.checkpoint import file_sha256, save_checkpoint
 from edgeseg.converters.models.encoder_weights import load_encoder_weights
@@ -36,7 +36,7 @@ class TrainOptions:
         batch_size: frames a step.
         encoder_lr, decoder_lr: peak learning rates (AdamW, cosine with 10 % warm-up).
         weight_decay: AdamW's.
-        ema_decay: of the averaged weights that are validated and kept.
+        ema_decay: of the averaged weights that are validated and kept, reached after a warm-up.
         seed: of initialisation, order and augmentation.
     """
 
@@ -148,8 +148,7 @@ class _Run:
     ) -> None:
         self.model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.data, self.validation, self.options, self.classes = data, validation, options, classes
-        ema = get_ema_multi_avg_fn(options.ema_decay)  # type: ignore[no-untyped-call]
-        self.average = AveragedModel(self.model, multi_avg_fn=ema, use_buffers=True)
+        self.average = AveragedModel(self.model, multi_avg_fn=_moving_average(options.ema_decay), use_buffers=True)
         binary = classes == 2
         self.loss = DiceCELoss(sigmoid=binary, softmax=not binary, smooth_nr=1.0, smooth_dr=1.0)
         decoder = [*model.decoder.parameters(), *model.head.parameters()]
@@ -244,6 +243,19 @@ def validate(model: nn.Module, data: ValidationData, classes: int) -> float:
             predicted = to_mask(logits.numpy(), mask.shape)
             metric(torch.from_numpy(predicted)[None, None], torch.from_numpy(mask)[None, None])
     return float(metric.aggregate())
+
+
+def _moving_average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
+    def update(averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
+        # A constant decay would still be half the random start after a short run on few frames.
+        share = 1 - min(decay, (1 + int(count)) / (10 + int(count)))
+        for mean, value in zip(averaged, current, strict=True):
+            if mean.is_floating_point():
+                mean.lerp_(value, share)
+            else:
+                mean.copy_(value)
+
+    return update
 
 
 def _cosine(step: int, steps: int) -> float:
