@@ -1,0 +1,175 @@
+"""The wheel, built as it is published, and virtual environments that hold nothing but it and one extra."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edgeseg.bundle import file_record, new_folder, write_manifest
+from edgeseg.testing import PROBE
+from edgeseg.types import Artifact, Format, Golden, Layout, Manifest, Precision, Preprocess, TensorSpec
+
+ROOT = Path(__file__).parents[2]
+TIMEOUT_S = 300
+HEIGHT, WIDTH = 24, 32  # of the probe models
+NOT_SOURCE = shutil.ignore_patterns(".git", ".venv", "build", "dist", "demo", "runs", "*.egg-info", ".*_cache")
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """A virtual environment without pip, whose commands run outside the repository."""
+
+    path: Path
+
+    @property
+    def python(self) -> Path:
+        return self.path / "bin" / "python"
+
+    def run(self, *command: str | Path, expect: int = 0, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+        """Run a program of the environment; the exit code must be the expected one."""
+        program = self.path / "bin" / command[0]
+        return call(program, *command[1:], cwd=cwd or self.path, expect=expect)
+
+    def pip(self, *arguments: str | Path) -> str:
+        """pip of the running environment, acting on this one."""
+        command = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", self.python)
+        return call(*command, *arguments, cwd=self.path).stdout
+
+    def installed(self) -> set[str]:
+        """Names of all distributions, lower case with hyphens."""
+        code = "from importlib.metadata import distributions as d; print(*(x.metadata['Name'] for x in d()))"
+        return {name.lower().replace("_", "-") for name in self.run("python", "-c", code).stdout.split()}
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """An environment with one extra, the runtime that it brings, and the runtimes that it lacks by their extras."""
+
+    extra: str
+    runtime: str
+    format: Format
+    lacks: dict[str, str]
+    environment: Environment
+
+
+ENGINES = {
+    "onnx": ("onnxruntime", Format.ONNX),
+    "openvino": ("openvino", Format.OPENVINO),
+    "tflite": ("litert", Format.TFLITE),
+}
+
+
+def call(*command: str | Path, cwd: Path, expect: int = 0) -> subprocess.CompletedProcess[str]:
+    variables = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON") and k != "VIRTUAL_ENV"}
+    done = subprocess.run(
+        [str(c) for c in command],
+        cwd=cwd,
+        env=variables,
+        stdin=subprocess.DEVNULL,
+        timeout=TIMEOUT_S,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == expect, f"{command} exited {done.returncode}:\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+@pytest.fixture(scope="session")
+def distributions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the sdist, and the wheel that was built from that sdist."""
+    folder = tmp_path_factory.mktemp("distributions")
+    # A copy, because setuptools writes build/ and *.egg-info into the tree, and would pack what an earlier build left.
+    source = folder / "source"
+    shutil.copytree(ROOT, source, symlinks=True, ignore=NOT_SOURCE)
+    call(sys.executable, "-m", "build", "--outdir", folder, source, cwd=folder)
+    shutil.rmtree(source)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def wheel(distributions: Path) -> Path:
+    (found,) = distributions.glob("*.whl")
+    return found
+
+
+@pytest.fixture(scope="session")
+def base(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
+    """The wheel with what it cannot do without."""
+    yield from environment(str(wheel), tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture(scope="session", params=list(ENGINES))
+def device(request: pytest.FixtureRequest, wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Device]:
+    """The wheel with one engine."""
+    extra = request.param
+    for made in environment(f"{wheel}[{extra}]", tmp_path_factory.mktemp(extra)):
+        lacks = {other: runtime for other, (runtime, _) in ENGINES.items() if other != extra}
+        yield Device(extra, *ENGINES[extra], lacks, made)
+
+
+def environment(requirement: str, folder: Path) -> Iterator[Environment]:
+    call(sys.executable, "-m", "venv", "--without-pip", folder / "venv", cwd=folder)
+    made = Environment(folder / "venv")
+    made.pip("install", "--quiet", "--no-compile", requirement)
+    yield made
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The probe models as a bundle with one golden frame: bright pixels against dark ones, in all three formats."""
+    target = tmp_path_factory.mktemp("bundle") / "probe.edgeseg"
+    with new_folder(target) as folder:
+        artifacts = (
+            _artifact(folder, Format.ONNX, Layout.NCHW, ".onnx"),
+            _artifact(folder, Format.OPENVINO, Layout.NCHW, ".xml", ".bin"),
+            _artifact(folder, Format.TFLITE, Layout.NHWC, ".tflite"),
+        )
+        preprocess = Preprocess(HEIGHT, WIDTH, channels=3)
+        manifest = Manifest("probe", ("background", "bright"), preprocess, artifacts, golden=_golden(folder))
+        write_manifest(folder, manifest)
+    return target
+
+
+def _artifact(folder: Path, format: Format, layout: Layout, *suffixes: str) -> Artifact:
+    files = tuple(file_record(Path(shutil.copy(PROBE / f"probe{s}", folder)), folder) for s in suffixes)
+    (image,), (logits,) = (
+        (TensorSpec(name, (1, n, HEIGHT, WIDTH) if layout is Layout.NCHW else (1, HEIGHT, WIDTH, n), layout=layout),)
+        for name, n in (("image", 3), ("logits", 2))
+    )
+    return Artifact(format, Precision.FP32, files, (image,), (logits,))
+
+
+def _golden(folder: Path) -> tuple[Golden, ...]:
+    logits = np.load(PROBE / "expected.npy")
+    pixels = np.load(PROBE / "input.npy")[0].transpose(1, 2, 0).astype(np.uint8)
+    cv2.imwrite(str(folder / "frame.png"), cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
+    cv2.imwrite(str(folder / "mask.png"), logits[0].argmax(0).astype(np.uint8))
+    np.save(folder / "logits.npy", logits)
+    return (Golden(*(file_record(folder / name, folder) for name in ("frame.png", "mask.png", "logits.npy"))),)
+
+
+@pytest.fixture(scope="session")
+def disk() -> np.ndarray:
+    """A bright disk on a dark frame [200, 300] uint8."""
+    frame = np.full((200, 300), 20, np.uint8)
+    cv2.circle(frame, (150, 100), 60, 230, -1)
+    return frame
+
+
+@pytest.fixture(scope="session")
+def picture(disk: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The disk as disk.png."""
+    path = tmp_path_factory.mktemp("picture") / "disk.png"
+    cv2.imwrite(str(path), disk)
+    return path
