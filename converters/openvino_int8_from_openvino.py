@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -34,8 +33,6 @@ class OpenVinoInt8FromOpenVino:
     def apply(self, work: Workspace) -> tuple[Path, ...]:
         """Write model.int8.xml and .bin."""
         path = work.need(self.needs)
-        # NNCF reports usage over the network unless it believes to run in its own CI.
-        os.environ["NNCF_CI"] = "1"
         with quiet():
             import nncf
             from nncf.quantization.advanced_parameters import (

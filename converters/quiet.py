@@ -1,4 +1,4 @@
-"""Keep the converters' chatter out of the user's terminal, and have it at hand when something fails."""
+"""Keep the converters from chattering: to the user's terminal, and over the network to their makers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LAST_LINES = 2000
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Send stdout and stderr, native code's too, to a file; an exception gets the end of it as a note."""
+    """Send stdout and stderr, native code's too, to a file, whose end an exception gets as a note; report no usage."""
     sys.stdout.flush()
     sys.stderr.flush()
     with tempfile.TemporaryFile() as log:
@@ -22,7 +22,7 @@ def quiet() -> Iterator[None]:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
         try:
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), _no_usage_reports():
                 warnings.simplefilter("ignore")
                 yield
         except Exception as error:
@@ -35,3 +35,18 @@ def quiet() -> Iterator[None]:
             for descriptor, target in zip(saved, (1, 2), strict=True):
                 os.dup2(descriptor, target)
                 os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _no_usage_reports() -> Iterator[None]:
+    # OpenVINO's converter and NNCF report usage over the network, unless they believe to run in somebody's CI.
+    saved = {name: os.environ.get(name) for name in ("CI", "NNCF_CI")}
+    os.environ.update(dict.fromkeys(saved, "true"))
+    try:
+        yield
+    finally:
+        for name, value in saved.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
