@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from edgeseg.bundle import check_target, file_record, new_folder, write_manifest
@@ -27,7 +26,8 @@ from edgeseg.converters.step import Kind, Step, Workspace
 from edgeseg.converters.tflite_from_torch import TfliteFromTorch
 from edgeseg.converters.tflite_int8_from_tflite import TfliteInt8FromTflite
 from edgeseg.dataset import FrameFolder, read_all
-from edgeseg.errors import BadInput, ConversionError, GateFailed, InferenceError, UnsupportedModel
+from edgeseg.errors import ConversionError, GateFailed, InferenceError, UnsupportedModel
+from edgeseg.overlay import write_image
 from edgeseg.parity import ReferenceFrame, compare, failed_gate, nchw_runner, reference_frames
 from edgeseg.preprocess import to_input
 from edgeseg.types import (
@@ -51,11 +51,20 @@ _TOOLS = ("torch", "onnx", "onnxruntime", "openvino", "nncf", "litert-torch", "a
 
 @dataclass(frozen=True, slots=True)
 class StepReport:
-    """What one step gave. `reason` is empty where the artifact passed; `wanted` is False for a mere intermediate."""
+    """What one step gave.
+
+    Attributes:
+        kind: the format and precision it makes.
+        seconds: conversion and measurement.
+        artifact: where it passed its gates.
+        parity: where it could be measured.
+        reason: why it did not pass; empty where it did.
+        wanted: False for a mere intermediate.
+    """
 
     kind: Kind
     seconds: float
-    size_bytes: int
+    artifact: Artifact | None
     parity: Parity | None
     reason: str
     wanted: bool
@@ -127,31 +136,18 @@ def convert(
     inputs = [to_input(s.read_frame(), source.preprocess) for s in calibration.samples]
     artifacts: list[Artifact] = []
     refused: list[Refusal] = []
-    with new_folder(output) as staging:
-        folder = staging / "artifacts"
-        folder.mkdir()
-        work = Workspace(source, Path(tempfile.mkdtemp(prefix="work.", dir=staging)), inputs)
+    with new_folder(output) as staging, tempfile.TemporaryDirectory(prefix="work.", dir=staging) as work_folder:
+        work = Workspace(source, Path(work_folder), inputs)
         for step in steps:
-            made, refusal, seconds = _run_step(step, work, references, recipe, open_session)
-            keep = step.makes in wanted
-            report(
-                StepReport(
-                    step.makes,
-                    seconds,
-                    made.size_bytes if made else 0,
-                    made.parity if made else refusal.parity if refusal else None,
-                    refusal.reason if refusal else "",
-                    keep,
-                )
-            )
-            if made and keep:
-                artifacts.append(_keep(made, folder, staging))
-            if refusal and keep:
-                refused.append(refusal)
-        shutil.rmtree(work.folder)
+            done = _run_step(step, work, references, recipe, open_session, wanted=step.makes in wanted)
+            report(done)
+            if done.wanted and done.artifact:
+                artifacts.append(_keep(done.artifact, work.folder, staging))
+            elif done.wanted:
+                refused.append(Refusal(*done.kind, done.reason, done.parity))
         if not artifacts:
-            why = refused[0].reason if refused else "none wanted"
-            raise GateFailed(f"no artifact passed, no bundle was written: {why}")
+            reason = refused[0].reason if refused else "none was wanted"
+            raise GateFailed(f"no artifact passed, no bundle was written: {reason}")
         manifest = Manifest(
             name=output.stem,
             classes=source.classes,
@@ -181,21 +177,28 @@ def _references(source: Source, evaluation: FrameFolder) -> list[ReferenceFrame]
 
 
 def _run_step(
-    step: Step, work: Workspace, references: Sequence[ReferenceFrame], recipe: Recipe, open_session: OpenSession
-) -> tuple[Artifact | None, Refusal | None, float]:
+    step: Step,
+    work: Workspace,
+    references: Sequence[ReferenceFrame],
+    recipe: Recipe,
+    open_session: OpenSession,
+    *,
+    wanted: bool,
+) -> StepReport:
     start = time.monotonic()
-    parity = None
+    artifact, reason = None, None
     try:
         files = step.apply(work)
-        artifact, parity = _measure(step.makes, files, work, references, open_session)
-        reason = failed_gate(parity, recipe.gates, step.makes[1])
+        artifact = _measure(step.makes, files, work, references, open_session)
+        assert artifact.parity
+        reason = failed_gate(artifact.parity, recipe.gates, step.makes[1])
     except (ConversionError, InferenceError) as error:
         reason = str(error)
-    seconds = time.monotonic() - start
-    if reason:
-        return None, Refusal(*step.makes, reason, parity), seconds
-    work.made[step.makes] = files[0]
-    return artifact, None, seconds
+    if artifact and not reason:
+        work.made[step.makes] = artifact.path
+    parity = artifact.parity if artifact else None
+    passed = None if reason else artifact
+    return StepReport(step.makes, time.monotonic() - start, passed, parity, reason or "", wanted)
 
 
 def _measure(
@@ -204,21 +207,24 @@ def _measure(
     work: Workspace,
     references: Sequence[ReferenceFrame],
     open_session: OpenSession,
-) -> tuple[Artifact, Parity]:
+) -> Artifact:
     runtime, session = open_session(kind[0], files[0])
     with session:
         run = nchw_runner(session.run, session.inputs, session.outputs)
         parity = compare(references, work.source.preprocess, run, runtime)
-        records = tuple(file_record(f, work.folder) for f in files)
-        return Artifact(*kind, records, session.inputs, session.outputs, parity), parity
+        records = tuple(replace(file_record(f, work.folder), path=f) for f in files)
+        return Artifact(*kind, records, session.inputs, session.outputs, parity)
 
 
-def _keep(artifact: Artifact, folder: Path, staging: Path) -> Artifact:
-    """Move the files into the bundle; intermediates of later steps stay readable where they are, as hard links."""
-    work = next(p for p in staging.iterdir() if p.name.startswith("work."))
+def _keep(artifact: Artifact, work: Path, staging: Path) -> Artifact:
+    """Copy the files into the bundle; later steps may still need them where they are."""
+    folder = staging / "artifacts"
+    folder.mkdir(exist_ok=True)
     for record in artifact.files:
-        (folder / record.path).hardlink_to(work / record.path)
-    return replace(artifact, files=tuple(replace(r, path=Path(folder.name) / r.path) for r in artifact.files))
+        shutil.copyfile(record.path, folder / record.path.name)
+    return replace(
+        artifact, files=tuple(replace(r, path=Path(folder.name) / r.path.relative_to(work)) for r in artifact.files)
+    )
 
 
 def _write_golden(references: Sequence[ReferenceFrame], count: int, staging: Path) -> tuple[Golden, ...]:
@@ -234,19 +240,11 @@ def _golden(reference: ReferenceFrame, name: str, folder: Path) -> Golden:
         write(path)
         return file_record(path, folder.parent)
 
-    frame = reference.frame if reference.frame.ndim == 2 else reference.frame[:, :, ::-1]  # cv2 writes BGR
     return Golden(
-        frame=record(".png", lambda p: _write_png(p, frame)),
-        mask=record(".mask.png", lambda p: _write_png(p, reference.mask)),
+        frame=record(".png", lambda p: write_image(p, reference.frame)),
+        mask=record(".mask.png", lambda p: write_image(p, reference.mask)),
         logits=record(".npy", lambda p: np.save(p, reference.logits, allow_pickle=False)),
     )
-
-
-def _write_png(path: Path, image: np.ndarray[Any, Any]) -> None:
-    good, data = cv2.imencode(".png", image)
-    if not good:
-        raise BadInput(f"{path}: an image of shape {image.shape} cannot be written as PNG")
-    path.write_bytes(data.tobytes())
 
 
 def _provenance(

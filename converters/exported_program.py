@@ -1,8 +1,9 @@
 """Read a torch.export archive (.pt2) without running anything that could be hidden in it.
 
-`torch.export.load` unpickles custom objects, falls back to a full unpickle where the safe one fails, and evaluates
-symbolic size expressions. A trained segmenter needs none of that, so an archive that asks for it is refused before
-torch sees it.
+`torch.export.load` unpickles custom objects, falls back to a full unpickle where the safe one fails, evaluates symbolic
+size expressions, imports the classes that an input's structure names, and calls any function under `torch.` that a
+node names (`torch.os.system` is one). A trained segmenter needs none of that, so an archive that asks for it is refused
+before torch sees it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,14 @@ from torch import nn
 from edgeseg.errors import ConversionError, UnsupportedModel
 
 _SYMBOL = r"Symbol\('[suzd]\d+'(?:, (?:positive|integer|nonnegative)=True)*\)"
-_EXPRESSION = re.compile(rf"(?:{_SYMBOL}|(?:[suzd]\d+|Max|Min|Mod|FloorDiv)\b|[\d\s+*/(),-])*")
+_EXPRESSION = re.compile(rf"(?!.*\*\*)(?:{_SYMBOL}|(?:[suzd]\d+|Max|Min|Mod|FloorDiv)\b|[\d\s+*/(),-])*")
+_TARGET = re.compile(
+    r"torch\.ops\.aten\.(?!from_file|load|save)\w+(?:\.\w+)?"
+    r"|_operator\.(?:add|sub|mul|floordiv|truediv|mod|neg|eq|ne|lt|le|gt|ge|getitem)"
+    r"|math\.(?:ceil|floor|trunc)|torch\.(?:sym_\w+)"
+)
+_CODE = (".so", ".py", ".cpp", ".cubin")
+_CONTAINERS = (None, "builtins.tuple", "builtins.list", "builtins.dict")
 
 
 def load_exported_program(path: Path) -> tuple[nn.Module, tuple[int, int, int]]:
@@ -32,9 +40,9 @@ def load_exported_program(path: Path) -> tuple[nn.Module, tuple[int, int, int]]:
         ConversionError: for a corrupt archive, or one that holds anything but tensors and a graph.
         UnsupportedModel: for a model without exactly one 4-D image input.
     """
-    _check_archive(path)
+    archive = _checked_archive(path)
     try:
-        program = torch.export.load(path)
+        program = torch.export.load(archive)
         module = program.module()
     except Exception as error:
         raise ConversionError(f"{path} is not a readable torch.export archive: {_first_line(error)}") from error
@@ -48,30 +56,56 @@ def load_exported_program(path: Path) -> tuple[nn.Module, tuple[int, int, int]]:
     return module, (int(shape[1]), int(shape[2]), int(shape[3]))
 
 
-def _check_archive(path: Path) -> None:
+def _checked_archive(path: Path) -> io.BytesIO:
+    """A copy of the members that were checked: two readers of one archive need not agree on what is in it."""
+    copy = io.BytesIO()
+    seen: set[str] = set()
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(path) as archive, zipfile.ZipFile(copy, "w") as clean:
             for info in archive.infolist():
-                _check_member(path, info.filename, archive)
-    except (zipfile.BadZipFile, OSError, EOFError, ValueError) as error:
+                data = archive.read(info)
+                if info.filename.lower() in seen:  # torch finds members regardless of case
+                    _refuse(path, f"{info.filename} is in it twice")
+                seen.add(info.filename.lower())
+                _check_member(path, info.filename, data)
+                clean.writestr(info.filename, data)
+    except (zipfile.BadZipFile, OSError, EOFError, LookupError, TypeError, ValueError, RuntimeError) as error:
         raise ConversionError(f"{path} is not a torch.export archive: {_first_line(error)}") from error
+    copy.seek(0)
+    return copy
 
 
-def _check_member(path: Path, name: str, archive: zipfile.ZipFile) -> None:
-    base = name.rsplit("/", 1)[-1]
-    if name.endswith(".json"):
-        for key, value in _pairs(json.loads(archive.read(name))):
-            if key == "use_pickle" and value:
-                _refuse(path, f"{name} asks to unpickle")
-            if key == "expr_str" and not _EXPRESSION.fullmatch(str(value)):
-                _refuse(path, f"{name} has the size expression {str(value)[:40]!r}")
-    elif base.startswith(("custom_obj", "opaque_obj")) or name.endswith((".so", ".py", ".cpp", ".cubin")):
+def _check_member(path: Path, name: str, data: bytes) -> None:
+    lower = name.lower()
+    if lower.endswith(".json"):
+        for key, value in _pairs(json.loads(data)):
+            if why := _suspicious(key, value):
+                _refuse(path, f"{name} {why}")
+    elif lower.rsplit("/", 1)[-1].startswith(("custom_obj", "opaque_obj")) or lower.endswith(_CODE):
         _refuse(path, f"{name} is code or a pickled object")
-    elif name.endswith((".pt", ".pth", ".pkl")) and (data := archive.read(name)):
+    elif lower.endswith((".pt", ".pth", ".pkl")) and data:
         try:
             torch.load(io.BytesIO(data), weights_only=True)
         except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
             raise ConversionError(f"{path} was refused unexecuted: {name} holds more than tensors") from error
+
+
+def _suspicious(key: str, value: Any) -> str | None:
+    if key == "use_pickle" and value:
+        return "asks to unpickle"
+    if key == "expr_str" and not _EXPRESSION.fullmatch(str(value)):
+        return f"has the size expression {str(value)[:40]!r}"
+    if key in ("target", "as_operator") and isinstance(value, str) and not _TARGET.fullmatch(value):
+        return f"calls {value[:60]!r}, which is no operator of a network"
+    if key in ("in_spec", "out_spec") and value and not _plain_structure(json.loads(value)[1]):
+        return "has an input or output that is not a tensor, tuple, list or dict of them"
+    return None
+
+
+def _plain_structure(node: dict[str, Any]) -> bool:
+    context = str(node.get("context"))
+    plain = node["type"] in _CONTAINERS and "__enum__" not in context and "\\" not in context
+    return plain and all(_plain_structure(child) for child in node.get("children_spec", ()))
 
 
 def _pairs(node: Any) -> Iterator[tuple[str, Any]]:

@@ -39,7 +39,7 @@ class OpenVinoFromOnnx:
         path = work.need(self.needs)
         with quiet():
             try:
-                # Not Core.read_model: without the converter's own transformations NNCF leaves a third of the layers in f32.
+                # Not Core.read_model: without the converter's transformations NNCF leaves a third of the layers in f32.
                 model = openvino.convert_model(path)
             except Exception as error:
                 raise UnsupportedModel(f"OpenVINO cannot express the model: {str(error).strip()[:300]}") from error

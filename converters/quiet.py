@@ -9,7 +9,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 
-_LAST_LINES = 2000
+_LAST_CHARACTERS = 2000
 
 
 @contextlib.contextmanager
@@ -17,17 +17,19 @@ def quiet() -> Iterator[None]:
     """Send stdout and stderr, native code's too, to a file, whose end an exception gets as a note; report no usage."""
     sys.stdout.flush()
     sys.stderr.flush()
-    with tempfile.TemporaryFile() as log:
+    with tempfile.TemporaryFile("w+", errors="replace") as log:
         saved = os.dup(1), os.dup(2)
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
         try:
-            with warnings.catch_warnings(), _no_usage_reports():
-                warnings.simplefilter("ignore")
-                yield
+            # The descriptors for native code; the objects for whoever replaced them, as a notebook or a test does.
+            with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log), _no_usage_reports():
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    yield
         except Exception as error:
             log.seek(0)
-            error.add_note(log.read()[-_LAST_LINES:].decode(errors="replace"))
+            error.add_note(log.read()[-_LAST_CHARACTERS:])
             raise
         finally:
             sys.stdout.flush()

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 from monai.losses import DiceCELoss
 from monai.metrics import DiceMetric
@@ -18,7 +19,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from edgeseg.converters.checkpoint import file_sha256, save_checkpoint
 from edgeseg.converters.models.encoder_weights import load_encoder_weights
-from edgeseg.converters.models.unet import UNet, build
+from edgeseg.converters.models.unet import UNet, architecture, build
 from edgeseg.converters.provenance import tool_versions
 from edgeseg.converters.training_data import TrainingData, ValidationData, split_for_training
 from edgeseg.dataset import FrameFolder
@@ -122,11 +123,13 @@ def train(
         "tools": tool_versions("torch", "monai"),
     }
     run = _Run(model, data, validation, options, len(classes))
+    output.parent.mkdir(parents=True, exist_ok=True)
     state_path = output.with_name(f".{output.name}.state.pt")
-    run.resume(state_path, record)
+    settings = msgspec.to_builtins([record, architecture(model), preprocess, classes])
+    run.resume(state_path, settings)
     while run.epoch < options.epochs:
         epoch = run.one_epoch()
-        run.save(state_path, record)
+        run.save(state_path, settings)
         report(epoch)
     record |= {
         "best_epoch": run.best_epoch,
@@ -197,9 +200,9 @@ class _Run:
         self.history.append({"loss": round(mean_loss, 5), "val_dice": round(dice, 5)})
         return Epoch(self.epoch, mean_loss, dice, best, seconds)
 
-    def save(self, path: Path, record: dict[str, Any]) -> None:
+    def save(self, path: Path, settings: list[Any]) -> None:
         state = {
-            "record": record,
+            "settings": settings,
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -208,19 +211,18 @@ class _Run:
             "progress": [self.epoch, self.best_dice, self.best_epoch, self.seconds],
             "history": self.history,
         }
-        path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part")
         torch.save(state, part)
         part.replace(path)
 
-    def resume(self, path: Path, record: dict[str, Any]) -> None:
+    def resume(self, path: Path, settings: list[Any]) -> None:
         if not path.exists():
             return
         try:
             state = torch.load(path, weights_only=True)
         except Exception as error:
             raise BadInput(f"{path} is not a readable training state: remove it to start again ({error})") from error
-        if state["record"] != record:
+        if state.get("settings") != settings:
             raise BadInput(
                 f"{path} is the state of a run with other options, data or versions: remove it to start again, "
                 f"or repeat that run's options to finish it"

@@ -50,11 +50,14 @@ def load_encoder_weights(encoder: nn.Module, path: Path | str, calibration: Tens
             )
         with torch.no_grad():
             conv.weight.copy_(weight)
-        if (bias := tensors.get(f"{name}.bias")) is not None:
-            _set_folded(norm, bias)
-            folded.append(norm)
-        else:
-            _copy_norm(norm, tensors, norm_name, path)
+        try:
+            if (bias := tensors.get(f"{name}.bias")) is not None:
+                _set_folded(norm, bias)
+                folded.append(norm)
+            else:
+                _copy_norm(norm, tensors, norm_name, path)
+        except RuntimeError as error:
+            raise ConversionError(f"{path}: the batch norm of {name} has another shape: {error}") from error
         loaded += 1
     if folded:
         _unfold(encoder, folded, calibration)
@@ -72,8 +75,9 @@ def convolutions(module: nn.Module) -> Iterator[tuple[str, nn.Conv2d, str, nn.Ba
 def _weight(tensors: dict[str, Tensor], name: str) -> Tensor | None:
     if (weight := tensors.get(f"{name}.weight")) is not None:
         return weight.float()
-    if (quantized := tensors.get(f"{name}.weight_int8")) is not None:
-        return quantized.float() * tensors[f"{name}.weight_scale"].float()[:, None, None, None]
+    quantized, scale = tensors.get(f"{name}.weight_int8"), tensors.get(f"{name}.weight_scale")
+    if quantized is not None and scale is not None:
+        return quantized.float() * scale.float().view(-1, 1, 1, 1)
     return None
 
 
