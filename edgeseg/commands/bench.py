@@ -106,14 +106,14 @@ def bench_bundle(
     report.rows += missing
     if json_path:
         report.write(json_path)
-    print_rows(f"{bundle.manifest.name} on {report.board}, {threads} thread(s), against {report.reference}", report.rows)
+    title = f"{bundle.manifest.name} on {report.board}, {threads} thread(s), against {report.reference}"
+    print_rows(title, report.rows)
     for line in ratios(report.rows):
         click.echo(line)
     best = fastest(report.rows)
     if best is not None:
-        click.echo(
-            f"fastest: {best.name} on {best.runtime} ({best.device}), {best.p50_ms:.2f} ms, {best.fps:.0f} frames a second"
-        )
+        where = f"{best.name} on {best.runtime} ({best.device})"
+        click.echo(f"fastest: {where}, {best.p50_ms:.2f} ms, {best.fps:.0f} frames a second")
     return 1 if any(r.passed is False for r in report.rows) else 0
 
 

@@ -11,7 +11,7 @@ from edgeseg import plugins
 from edgeseg.bundle import check_target
 from edgeseg.commands.sources import source_options
 from edgeseg.dataset import FrameFolder, read_folder
-from edgeseg.types import Format, Precision, Session
+from edgeseg.types import Format, Parity, Precision, Session
 
 if TYPE_CHECKING:
     from edgeseg.converters.conversion import StepReport
@@ -152,20 +152,28 @@ def open_session(kind: Format, path: Path) -> tuple[str, Session]:
 
 
 class _Reporter:
+    """Prints a line for every step."""
+
     def __init__(self, total: int) -> None:
-        self.total = total
-        self.done = 0
+        self._total = total
+        self._done = 0
 
     def __call__(self, step: StepReport) -> None:
-        self.done += 1
-        parity = step.parity
-        name = f"{step.kind[0]}-{step.kind[1]}"
-        figures = "" if parity is None else (
-            f"  {step.size_bytes / 1e6:5.1f} MB  SQNR {parity.sqnr_db:5.1f} dB  agreement {parity.agreement:.5f}"
-            + ("" if parity.dice is None else f"  Dice {100 * parity.dice:.2f}")
-        )
+        self._done += 1
         verdict = f"REFUSED: {step.reason}" if step.reason else "passed" if step.wanted else "intermediate"
-        click.echo(f"[{self.done}/{self.total}] {name:14s} {step.seconds:5.1f} s{figures}  {verdict}")
+        cells = (
+            f"[{self._done}/{self._total}] {step.kind[0]}-{step.kind[1]:8s}".ljust(22),
+            f"{step.seconds:5.1f} s",
+            f"{step.artifact.size_bytes / 1e6:5.1f} MB" if step.artifact else "",
+            _figures(step.parity) if step.parity else "",
+            verdict,
+        )
+        click.echo("  ".join(cell for cell in cells if cell))
+
+
+def _figures(parity: Parity) -> str:
+    line = f"SQNR {parity.sqnr_db:5.1f} dB  agreement {parity.agreement:.5f}"
+    return line if parity.dice is None else f"{line}  Dice {100 * parity.dice:.2f}"
 
 
 def _list(figures: tuple[float, ...]) -> str:

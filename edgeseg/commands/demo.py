@@ -33,14 +33,14 @@ def demo(output: Path) -> int:
     folder = read_folder(samples.FRAMES, need_masks=True)
     evaluation = folder.select("test")
     target = output / "head.edgeseg"
-    click.echo(f"1. convert the embedded checkpoint to {len(Format)} formats in {len(DEFAULT_PRECISIONS)} precisions\n")
+    source = str(samples.CHECKPOINT)
+    formats = tuple(Format)
+    click.echo(f"1. convert the embedded checkpoint: {len(formats)} formats, {len(DEFAULT_PRECISIONS)} precisions\n")
     failed = convert_to_bundle(
-        str(samples.CHECKPOINT), {}, folder.select("train"), evaluation, target, Recipe(), tuple(Format), DEFAULT_PRECISIONS
+        source, {}, folder.select("train"), evaluation, target, Recipe(), formats, DEFAULT_PRECISIONS
     )
-    click.echo(f"\n2. compare and time them, interleaved, with torch itself in the same run ({len(evaluation)} held-out frames)\n")
-    failed |= bench_bundle(
-        open_bundle(target), data=samples.FRAMES, source=str(samples.CHECKPOINT), json_path=output / "bench.json"
-    )
+    click.echo(f"\n2. compare and time them in turns, torch itself among them, on {len(evaluation)} held-out frames\n")
+    failed |= bench_bundle(open_bundle(target), data=samples.FRAMES, source=source, json_path=output / "bench.json")
     click.echo("\n3. run each through the one runtime API, and draw\n")
     bundle = open_bundle(target)
     draw_artifacts(bundle, evaluation, output / "artifacts.png")
@@ -81,8 +81,9 @@ def draw_frames(bundle: Bundle, frames: FrameFolder, output: Path) -> None:
             write_image(output / "overlays" / sample.name, _overlay(frame, mask, truth))
             tiles.append(_tile(frame, mask, truth, f"{Path(sample.name).stem}   Dice {100 * dice:.1f}"))
         name = f"{segmenter.artifact.name} on {segmenter.runtime}"
-    write_image(output / "overview.png", _grid(tiles, columns=4))
-    click.echo(f"{output / 'overview.png'}: {len(tiles)} held-out frames by {name} (blue), the reference outline in yellow")
+    path = output / "overview.png"
+    write_image(path, _grid(tiles, columns=4))
+    click.echo(f"{path}: {len(tiles)} held-out frames by {name} (blue), the reference outline in yellow")
 
 
 def _overlay(frame: Frame, mask: Mask, truth: Mask) -> Frame:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Protocol
 
 import click
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from edgeseg.bundle import open_bundle
+from edgeseg.commands.progress import progress
 from edgeseg.errors import BadInput
 from edgeseg.frames import FrameItem, FrameSource, open_frames
 from edgeseg.metrics import fit_ellipse
@@ -172,7 +171,7 @@ def _segment_all(
         # Nothing is written before the first frame is there: a bad INPUT leaves no empty OUTPUT.
         item: FrameItem | None = next(source)
         sink, rows = _open_output(stack, source, output, csv_file)
-        advance = stack.enter_context(_progress(source))
+        advance = stack.enter_context(progress(source.path.name, source.length))
         while item is not None:
             result = segmenter(item.frame)
             found = measure(result.mask, segmenter.classes, item.pixel_size_mm)
@@ -239,15 +238,6 @@ def _write_rows(rows: IO[str], item: FrameItem, found: Sequence[Measurement]) ->
 
 def _figure(value: float | None, digits: int) -> str:
     return "" if value is None else f"{value:.{digits}f}"
-
-
-@contextmanager
-def _progress(source: FrameSource) -> Iterator[Callable[[], None]]:
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(source.path.name, total=source.length)
-        yield lambda: progress.advance(task)
 
 
 def _closing_line(timings: Sequence[Timing], segmenter: Segmenter, output: Path) -> str:

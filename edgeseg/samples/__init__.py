@@ -1,6 +1,6 @@
 """The embedded default: a trained checkpoint, a few licensed real frames with masks, and tiny probe models.
 
-`MODEL_CARD.md` beside this file says what the checkpoint is, what it was trained on and what it is not: a medical device.
+`MODEL_CARD.md` beside this file says what the checkpoint is, what it was trained on, and that it is no medical device.
 """
 
 from __future__ import annotations
