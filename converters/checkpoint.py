@@ -12,7 +12,7 @@ import safetensors
 import safetensors.torch
 
 from edgeseg.converters.models.unet import UNet, architecture, build
-from edgeseg.converters.weights import read_tensors
+from edgeseg.converters.weights import read_tensors, shortened
 from edgeseg.errors import BadInput, ConversionError
 from edgeseg.types import Preprocess
 
@@ -63,7 +63,7 @@ def load_checkpoint(path: Path | str) -> tuple[UNet, CheckpointInfo]:
         model = build(info.architecture["name"], **info.architecture["options"])
         model.load_state_dict(read_tensors(file))
     except (BadInput, RuntimeError, KeyError, TypeError) as error:
-        raise ConversionError(f"{file}: its weights do not fit its architecture: {error}") from error
+        raise ConversionError(f"{file}: its weights do not fit its architecture: {shortened(error)}") from error
     return model.eval(), info
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from edgeseg.converters.checkpoint import file_sha256, load_checkpoint
 from edgeseg.converters.exported_program import load_exported_program
 from edgeseg.converters.torch_from_onnx import load_onnx
-from edgeseg.converters.weights import read_tensors
+from edgeseg.converters.weights import read_tensors, shortened
 from edgeseg.errors import BadInput, ConversionError, UnsupportedModel
 from edgeseg.types import Array, Preprocess
 
@@ -151,7 +151,7 @@ def _from_factory(spec: str, options: SourceOptions) -> Source:
         try:
             module.load_state_dict(read_tensors(options.weights))
         except RuntimeError as error:
-            raise ConversionError(f"{options.weights} does not fit {spec}: {error}") from error
+            raise ConversionError(f"{options.weights} does not fit {spec}: {shortened(error)}") from error
         origin |= {"file": options.weights.name, "sha256": file_sha256(options.weights)}
     first = next((m for m in module.modules() if isinstance(m, nn.Conv2d)), None)
     preprocess = _preprocess(options, (256, 256), first.in_channels if first else 1)

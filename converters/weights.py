@@ -33,6 +33,12 @@ def read_tensors(path: Path | str) -> dict[str, Tensor]:
     return readers[file.suffix](file)
 
 
+def shortened(error: Exception, length: int = 300) -> str:
+    """The start of a message in one line: torch lists every key that does not fit."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= length else f"{text[:length]} ..."
+
+
 def _safetensors(path: Path) -> dict[str, Tensor]:
     try:
         tensors: dict[str, Tensor] = safetensors.torch.load_file(path)
