@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -24,7 +25,7 @@ def choose(samples: tuple[Sample, ...]) -> list[Sample]:
     bounds = [len(samples) * i // COUNT for i in range(COUNT + 1)]
     return [
         min(samples[low:high], key=lambda s: s.image.stat().st_size)
-        for low, high in zip(bounds, bounds[1:], strict=False)
+        for low, high in pairwise(bounds)
     ]
 
 

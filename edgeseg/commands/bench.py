@@ -12,10 +12,15 @@ import click
 import numpy as np
 
 from edgeseg.bundle import open_bundle
-from edgeseg.commands.measuring import Candidate, evaluation_frames, load_candidates, torch_candidates
+from edgeseg.commands.measuring import (
+    Candidate,
+    evaluation_frames,
+    load_candidates,
+    measuring_options,
+    torch_candidates,
+)
 from edgeseg.commands.progress import progress
-from edgeseg.commands.rows import Report, fastest, print_rows, ratios
-from edgeseg.commands.sources import source_options
+from edgeseg.commands.rows import Report, fastest, intervals, print_rows, ratios
 from edgeseg.commands.verify import compare_candidates
 from edgeseg.frames import read_image
 from edgeseg.preprocess import to_input, to_mask
@@ -29,20 +34,12 @@ _FRAMES = 16
     "edgeseg bench head.edgeseg --data frames --source head.safetensors --json bench.json"
 )
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option(
-    "--data", type=click.Path(path_type=Path), help="Frames folder to measure accuracy on; golden frames without."
-)
-@click.option("--split", help="Of the folder's index; test, then val, then all frames by default.")
-@click.option("--runtime", "runtimes", multiple=True, help="Repeatable; every engine that is installed by default.")
-@click.option("--device", default="auto", show_default=True)
+@measuring_options
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--rounds", type=click.IntRange(2), default=30, show_default=True, help="Turns of each candidate.")
 @click.option(
     "--repeats", type=click.IntRange(1), default=5, show_default=True, help="Timed runs a turn, after an untimed one."
 )
-@click.option("--json", "json_path", type=click.Path(path_type=Path, dir_okay=False), help="Write the rows as JSON.")
-@click.option("--source", help="Measure this source too: torch eager, and torch fused and channels-last.")
-@source_options
 def bench(
     bundle: Path,
     data: Path | None,
@@ -108,7 +105,7 @@ def bench_bundle(
         report.write(json_path)
     title = f"{bundle.manifest.name} on {report.board}, {threads} thread(s), against {report.reference}"
     print_rows(title, report.rows)
-    for line in ratios(report.rows):
+    for line in [*intervals(report.rows), *ratios(report.rows)]:
         click.echo(line)
     best = fastest(report.rows)
     if best is not None:

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 
 from edgeseg import metrics, plugins
 from edgeseg.commands.rows import Row
+from edgeseg.commands.sources import source_options
 from edgeseg.dataset import FrameFolder, Sample, read_all, read_folder
 from edgeseg.errors import BadInput, EdgesegError, InferenceError, MissingDependency
 from edgeseg.frames import read_image
@@ -34,6 +36,30 @@ class Candidate:
     exams: list[str] = field(default_factory=list)
     hc_errors: list[float] = field(default_factory=list)
     hc_exams: list[str] = field(default_factory=list)
+
+
+def measuring_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what bench and verify both take: frames, runtimes, device, JSON, and the source to compare with."""
+    options = (
+        click.option("--data", type=click.Path(path_type=Path), help="Frames folder; the golden frames without."),
+        click.option("--split", help="Of the folder's index; test, then val, then all frames by default."),
+        click.option(
+            "--runtime",
+            "runtimes",
+            multiple=True,
+            type=click.Choice(list(plugins.RUNTIMES)),
+            help="Repeatable; every engine that is installed by default.",
+        ),
+        click.option("--device", default="auto", show_default=True, help="Of the runtimes, as in cpu or npu."),
+        click.option(
+            "--json", "json_path", type=click.Path(path_type=Path, dir_okay=False), help="Write the rows as JSON."
+        ),
+        click.option("--source", help="Measure this source too, and compare with it; needs torch."),
+        source_options,
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 @contextlib.contextmanager

@@ -125,6 +125,20 @@ def ratios(rows: Sequence[Row]) -> list[str]:
     return lines
 
 
+def intervals(rows: Sequence[Row]) -> list[str]:
+    """Accuracy with 95 % intervals by exam, of the source where it was measured and of the fastest artifact."""
+    lines = []
+    for row in [*(r for r in rows if r.runtime == "torch"), *filter(None, [fastest(rows)])]:
+        if row.dice is None or row.dice_ci is None:
+            continue
+        line = f"{row.name}: Dice {100 * row.dice:.2f} [{100 * row.dice_ci[0]:.2f}, {100 * row.dice_ci[1]:.2f}]"
+        if row.hc_mae_mm is not None and row.hc_mae_ci is not None:
+            low, high = row.hc_mae_ci
+            line += f", head circumference error {row.hc_mae_mm:.2f} [{low:.2f}, {high:.2f}] mm"
+        lines.append(f"{line} (95 % intervals by exam)")
+    return lines
+
+
 def _number(value: float | None, style: str) -> str | None:
     return None if value is None else f"{value:{style}}"
 

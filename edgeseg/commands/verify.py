@@ -17,11 +17,11 @@ from edgeseg.commands.measuring import (
     hc_offset,
     load_candidates,
     measure_accuracy,
+    measuring_options,
     torch_candidates,
 )
 from edgeseg.commands.progress import progress
-from edgeseg.commands.rows import Report, print_rows
-from edgeseg.commands.sources import source_options
+from edgeseg.commands.rows import Report, intervals, print_rows
 from edgeseg.dataset import read_folder
 from edgeseg.errors import BadInput
 from edgeseg.types import Bundle, Precision
@@ -32,14 +32,8 @@ from edgeseg.types import Bundle, Precision
     "edgeseg verify head.edgeseg --data frames --json verify.json"
 )
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--data", type=click.Path(path_type=Path), help="Frames folder; the golden frames of the bundle without.")
-@click.option("--split", help="Of the folder's index; test, then val, then all frames by default.")
-@click.option("--runtime", "runtimes", multiple=True, help="Repeatable; every engine that is installed by default.")
-@click.option("--device", default="auto", show_default=True)
+@measuring_options
 @click.option("--threads", type=click.IntRange(1), help="CPU threads; the engines' own choice by default.")
-@click.option("--json", "json_path", type=click.Path(path_type=Path, dir_okay=False), help="Write the rows as JSON.")
-@click.option("--source", help="Compare with this source (needs torch); an fp32 artifact stands in without.")
-@source_options
 def verify(
     bundle: Path,
     data: Path | None,
@@ -71,9 +65,11 @@ def verify(
     if json_path:
         report.write(json_path)
     print_rows(f"{opened.manifest.name}: against {report.reference}", report.rows)
+    for line in intervals(report.rows):
+        click.echo(line)
     failed = [r for r in report.rows if r.passed is False]
     passed = [r for r in report.rows if r.passed]
-    absent = len(report.rows) - len(passed) - len(failed)
+    absent = sum(r.passed is None and r.format != "torch" for r in report.rows)
     click.echo(f"{len(passed)} passed, {len(failed)} failed, {absent} not run here")
     return 1 if failed or not passed else 0
 

@@ -1,0 +1,76 @@
+"""Every block of the README is run, or at least understood by the commands it names."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from edgeseg import samples
+from edgeseg.cli import COMMANDS, main
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks(document: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", document.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def command_lines() -> list[str]:
+    lines = []
+    for document in DOCUMENTS:
+        for block in blocks(document, "sh"):
+            joined = block.replace("\\\n", " ")
+            lines += [line for line in joined.splitlines() if line.startswith("edgeseg ")]
+    return lines
+
+
+def epilogs() -> list[str]:
+    context = click.Context(main)
+    texts = [main.get_command(context, name).epilog or "" for name in COMMANDS]
+    return [m.strip() for text in texts for m in re.findall(r"edgeseg [a-z][^;]*", text)]
+
+
+@pytest.mark.parametrize("line", [*command_lines(), *epilogs()])
+def test_every_command_that_is_shown_exists_with_its_options(line: str) -> None:
+    name, *arguments = shlex.split(line, comments=True)[1:]
+    command = main.get_command(click.Context(main), name)
+    assert command is not None, line
+    parser = command.make_parser(click.Context(command))
+    parser.parse_args(arguments)  # raises NoSuchOption for an option that is not there
+
+
+def test_the_readme_shows_commands() -> None:
+    assert len(command_lines()) >= 5
+
+
+def test_the_python_block_runs(tmp_path: Path, bundle: Path) -> None:
+    (code,) = blocks(ROOT / "README.md", "python")
+    (tmp_path / "head.edgeseg").symlink_to(bundle)
+    frame = sorted((samples.FRAMES / "images").glob("*.png"))[0]
+    (tmp_path / "frame.png").write_bytes(frame.read_bytes())
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "mask.png").stat().st_size > 0
+    assert len(done.stdout.split()) == 3
+
+
+def test_every_link_to_a_file_has_its_file() -> None:
+    for document in DOCUMENTS:
+        for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
+            assert (document.parent / target).exists(), f"{document.name} links to {target}"
+
+
+def test_the_recipe_of_the_documentation_is_one(tmp_path: Path) -> None:
+    from edgeseg.converters.recipe import Recipe, read_recipe
+
+    (text,) = blocks(ROOT / "docs" / "recipe.md", "toml")
+    path = tmp_path / "recipe.toml"
+    path.write_text(text)
+    assert read_recipe(path) == Recipe()
