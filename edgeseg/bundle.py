@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import shutil
@@ -26,6 +27,7 @@ from edgeseg.types import Artifact, Bundle, FileRecord, Golden, Manifest
 SCHEMA = 1
 MANIFEST = "manifest.json"
 _LARGEST_MANIFEST = 16 << 20
+_PART, _OLD = ".part", ".old"
 
 
 class _Schema(msgspec.Struct):
@@ -84,7 +86,8 @@ def new_folder(path: Path | str) -> Iterator[Path]:
     """A staging folder that becomes `path` when the block ends well, and vanishes otherwise.
 
     Every file and folder is fsynced, then one rename makes the result visible: neither a kill nor a power cut leaves
-    half of it behind. An older bundle at `path` is replaced; anything else there is refused.
+    half of it behind. An older bundle at `path` is replaced; anything else there is refused. Staging folders of writers
+    that were killed are removed.
 
     Raises:
         BundleError: where `path` exists and is not a bundle.
@@ -93,12 +96,14 @@ def new_folder(path: Path | str) -> Iterator[Path]:
     target = Path(path).absolute()
     check_target(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
+    _clear_remains(target)
+    staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=_PART, dir=target.parent))
     try:
-        staging.chmod(0o755)
-        yield staging
-        _fsync_tree(staging)
-        _swap(staging, target)
+        with _locked(staging):
+            staging.chmod(0o755)
+            yield staging
+            _fsync_tree(staging)
+            _swap(staging, target)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
@@ -116,12 +121,35 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     (folder / MANIFEST).write_bytes(encode_manifest(manifest))
 
 
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold a lock that ends with this process, however it ends. Raises BlockingIOError where another one has it."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _clear_remains(target: Path) -> None:
+    """Remove what killed writers left; put the older bundle back where the kill came between the two renames."""
+    for folder in target.parent.iterdir():
+        if not (folder.name.startswith(f".{target.name}.") and folder.suffix in (_PART, _OLD) and folder.is_dir()):
+            continue
+        with contextlib.suppress(OSError), _locked(folder):
+            if folder.suffix == _OLD and not target.exists():
+                (folder / "bundle").rename(target)
+            shutil.rmtree(folder)
+
+
 def _swap(staging: Path, target: Path) -> None:
     if target.exists():
-        old = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".old", dir=target.parent))
-        target.rename(old / "bundle")
-        staging.rename(target)
-        shutil.rmtree(old, ignore_errors=True)
+        old = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=_OLD, dir=target.parent))
+        with _locked(old):
+            target.rename(old / "bundle")
+            staging.rename(target)
+            shutil.rmtree(old, ignore_errors=True)
     else:
         staging.rename(target)
     _fsync(target.parent)

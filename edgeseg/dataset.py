@@ -53,8 +53,10 @@ class Sample:
         if mask.ndim != 2:
             raise BadInput(f"{self.mask} has shape {mask.shape}, expected a gray or 1-bit PNG of class indices")
         top = int(mask.max())
-        if classes == 2 and top > 1:
-            return (mask > 127).astype(np.uint8)
+        if classes == 2 and top == 255:
+            if not np.isin(mask, (0, 255)).all():
+                raise BadInput(f"{self.mask} has values between 0 and 255, expected only 0 and 255, or class indices")
+            return (mask // 255).astype(np.uint8)
         if top >= classes:
             raise BadInput(f"{self.mask} has class index {top}, expected at most {classes - 1}")
         return mask

@@ -1,0 +1,64 @@
+"""Recipes: every option checked before anything heavy starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgeseg.converters.recipe import Evaluate, Quantize, Recipe, read_recipe
+from edgeseg.errors import BadInput
+from edgeseg.types import Gates
+
+
+def write(folder: Path, text: str) -> Path:
+    (folder / "r.toml").write_text(text)
+    return folder / "r.toml"
+
+
+def test_a_recipe_states_every_choice_and_keeps_the_other_defaults(tmp_path: Path) -> None:
+    text = """
+    [quantize]
+    calibration_frames = 5
+    bias_correction = true
+    [evaluate]
+    golden_frames = 2
+    [gates]
+    agreement_min = 0.9
+    sqnr_db_min = false
+    """
+    want = Recipe(
+        Quantize(calibration_frames=5, bias_correction=True),
+        Evaluate(golden_frames=2),
+        Gates(agreement_min=0.9, sqnr_db_min=None),
+    )
+    assert read_recipe(write(tmp_path, text)) == want
+    assert read_recipe(write(tmp_path, "")) == Recipe()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[quantise]\n", r"unknown option 'quantise', expected some of quantize, evaluate, gates"),
+        ("[quantize]\nframes = 3\n", r"\[quantize\] has the unknown option 'frames'"),
+        ("[gates]\ndice = 3\n", r"\[gates\] has the unknown option 'dice'"),
+        ("[quantize]\nper_channel = 1\n", "Expected `bool`, got `int`"),
+        ("[gates]\nagreement_min = 'high'\n", r"Expected `float \| null`, got `str`"),
+        ("[evaluate]\nframes = 0\n", "frames is 0, expected at least 1"),
+        ("[evaluate]\ngolden_frames = -1\n", "golden_frames is -1, expected at least 1"),
+        ("quantize = 3\n", "is 3, expected a section"),
+        ("[quantize\n", "is not valid TOML"),
+        ("\x00", "is not valid TOML"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_place(text: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=message) as caught:
+        read_recipe(write(tmp_path, text))
+    assert "r.toml" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_bytes_that_are_no_text_are_one_typed_error(tmp_path: Path) -> None:
+    (tmp_path / "r.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(BadInput, match="is not valid TOML"):
+        read_recipe(tmp_path / "r.toml")
