@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,13 +14,11 @@ import cv2
 import numpy as np
 import pytest
 
-from edgeseg.bundle import file_record, new_folder, write_manifest
-from edgeseg.testing import PROBE
-from edgeseg.types import Artifact, Format, Golden, Layout, Manifest, Precision, Preprocess, TensorSpec
+from edgeseg.metrics import dice
+from edgeseg.types import Format
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 300
-HEIGHT, WIDTH = 24, 32  # of the probe models
 NOT_SOURCE = shutil.ignore_patterns(".git", ".venv", "build", "dist", "demo", "runs", "*.egg-info", ".*_cache")
 
 
@@ -126,50 +124,20 @@ def environment(requirement: str, folder: Path) -> Iterator[Environment]:
 
 
 @pytest.fixture(scope="session")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The probe models as a bundle with one golden frame: bright pixels against dark ones, in all three formats."""
-    target = tmp_path_factory.mktemp("bundle") / "probe.edgeseg"
-    with new_folder(target) as folder:
-        artifacts = (
-            _artifact(folder, Format.ONNX, Layout.NCHW, ".onnx"),
-            _artifact(folder, Format.OPENVINO, Layout.NCHW, ".xml", ".bin"),
-            _artifact(folder, Format.TFLITE, Layout.NHWC, ".tflite"),
-        )
-        preprocess = Preprocess(HEIGHT, WIDTH, channels=3)
-        manifest = Manifest("probe", ("background", "bright"), preprocess, artifacts, golden=_golden(folder))
-        write_manifest(folder, manifest)
-    return target
-
-
-def _artifact(folder: Path, format: Format, layout: Layout, *suffixes: str) -> Artifact:
-    files = tuple(file_record(Path(shutil.copy(PROBE / f"probe{s}", folder)), folder) for s in suffixes)
-    (image,), (logits,) = (
-        (TensorSpec(name, (1, n, HEIGHT, WIDTH) if layout is Layout.NCHW else (1, HEIGHT, WIDTH, n), layout=layout),)
-        for name, n in (("image", 3), ("logits", 2))
-    )
-    return Artifact(format, Precision.FP32, files, (image,), (logits,))
-
-
-def _golden(folder: Path) -> tuple[Golden, ...]:
-    logits = np.load(PROBE / "expected.npy")
-    pixels = np.load(PROBE / "input.npy")[0].transpose(1, 2, 0).astype(np.uint8)
-    cv2.imwrite(str(folder / "frame.png"), cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
-    cv2.imwrite(str(folder / "mask.png"), logits[0].argmax(0).astype(np.uint8))
-    np.save(folder / "logits.npy", logits)
-    return (Golden(*(file_record(folder / name, folder) for name in ("frame.png", "mask.png", "logits.npy"))),)
+def picture(frames: Path) -> Path:
+    """A held-out frame, PNG."""
+    return frames / "images" / "036.png"
 
 
 @pytest.fixture(scope="session")
-def disk() -> np.ndarray:
-    """A bright disk on a dark frame [200, 300] uint8."""
-    frame = np.full((200, 300), 20, np.uint8)
-    cv2.circle(frame, (150, 100), 60, 230, -1)
-    return frame
+def assert_found(frames: Path, picture: Path) -> Callable[[Path], None]:
+    """Fail unless a mask file is nearly the reference mask of the picture."""
+    reference = cv2.imread(str(frames / "masks" / picture.name), cv2.IMREAD_UNCHANGED) > 0
 
+    def check(file: Path) -> None:
+        mask = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
+        assert mask is not None
+        assert mask.shape == reference.shape
+        assert dice(mask, reference.astype(np.uint8)) > 0.85
 
-@pytest.fixture(scope="session")
-def picture(disk: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The disk as disk.png."""
-    path = tmp_path_factory.mktemp("picture") / "disk.png"
-    cv2.imwrite(str(path), disk)
-    return path
+    return check
