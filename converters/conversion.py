@@ -25,6 +25,7 @@ from edgeseg.converters.source import Source
 from edgeseg.converters.step import Kind, Step, Workspace
 from edgeseg.converters.tflite_from_torch import TfliteFromTorch
 from edgeseg.converters.tflite_int8_from_tflite import TfliteInt8FromTflite
+from edgeseg.converters.weights import shortened
 from edgeseg.dataset import FrameFolder, read_all
 from edgeseg.errors import ConversionError, GateFailed, InferenceError, UnsupportedModel
 from edgeseg.overlay import write_image
@@ -194,6 +195,10 @@ def _run_step(
         reason = failed_gate(artifact.parity, recipe.gates, step.makes[1])
     except (ConversionError, InferenceError) as error:
         reason = str(error)
+    except OSError:  # a full disk is no property of the model
+        raise
+    except Exception as error:
+        reason = f"{type(step).__name__} failed: {type(error).__name__}: {shortened(error)}"
     if artifact and not reason:
         work.made[step.makes] = artifact.path
     parity = artifact.parity if artifact else None

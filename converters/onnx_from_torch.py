@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from edgeseg.converters.step import Kind, Workspace
 from edgeseg.errors import UnsupportedModel
 from edgeseg.types import Format, Precision
 
+_DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 INPUT, OUTPUT = "image", "logits"
 _COMPLAINT = re.compile(
     r"(?:no decomposition|No ONNX function found for|Lowering not found:|unsupported|not supported)[^\n]*"
@@ -74,10 +76,12 @@ def _forget_origin(path: Path) -> None:
 
 
 def unsupported(error: Exception, target: str) -> UnsupportedModel:
-    """The exporter's error in one line, with the operator it names."""
+    """The exporter's error in one line, with the operator it names. Raises OSError where a full disk is behind it."""
     causes = []
     cause: BaseException | None = error
     while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in _DISK_TROUBLE:
+            raise cause
         causes.append(str(cause))
         cause = cause.__cause__ or cause.__context__
     text = "\n".join(causes)

@@ -49,5 +49,9 @@ class OpenVinoFromOnnx:
 def save_ir(model: openvino.Model, folder: Path, precision: Precision) -> tuple[Path, ...]:
     """Write an IR; its weights keep their own precision unless fp16 is asked for."""
     out = folder / f"model.{precision}.xml"
+    for index, node in enumerate(model.get_ordered_ops()):
+        # Names that nobody gave hold a counter of this process: the same model would hash differently each time.
+        if node.get_type_name() == "Constant" or node.get_friendly_name() == node.get_name():
+            node.set_friendly_name(f"{node.get_type_name()}_{index}")
     openvino.save_model(model, out, compress_to_fp16=precision is Precision.FP16)
     return out, out.with_suffix(".bin")

@@ -86,8 +86,8 @@ def flat():
     return Wrapped(lambda y: y.flatten(1))
 
 
-def sorting():
-    return Wrapped(lambda y: y + torch.linalg.inv(torch.eye(4) + y[0, 0, :4, :4]).sum())
+def bessel():
+    return Wrapped(lambda y: torch.special.bessel_j0(y) - 2)
 
 
 def word():

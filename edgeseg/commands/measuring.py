@@ -116,6 +116,9 @@ def torch_candidates(spec: str, options: dict[str, Any], bundle: Bundle, threads
             f"{spec} has {source.preprocess} and classes {source.classes}, the bundle {bundle.preprocess} and "
             f"{bundle.classes}: it is not this bundle's source"
         )
+    made_from = bundle.manifest.provenance.source
+    if source.origin["kind"] == made_from.get("kind") and source.origin.get("sha256") != made_from.get("sha256"):
+        raise BadInput(f"{spec} has other weights than the source of this bundle: their SHA-256 differs")
     runs = torch_baselines(source, threads)
     return [Candidate(Row("torch", "fp32", name, "cpu", threads), run) for name, run in runs.items()]
 
