@@ -23,10 +23,14 @@ def quiet() -> Iterator[None]:
         os.dup2(log.fileno(), 2)
         try:
             # The descriptors for native code; the objects for whoever replaced them, as a notebook or a test does.
-            with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log), _no_usage_reports():
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")
-                    yield
+            with (
+                contextlib.redirect_stdout(log),
+                contextlib.redirect_stderr(log),
+                _no_usage_reports(),
+                warnings.catch_warnings(),
+            ):
+                warnings.simplefilter("ignore")
+                yield
         except Exception as error:
             log.seek(0)
             error.add_note(log.read()[-_LAST_CHARACTERS:])

@@ -38,6 +38,7 @@ class TrainOptions:
         encoder_lr, decoder_lr: peak learning rates (AdamW, cosine with 10 % warm-up).
         weight_decay: AdamW's.
         ema_decay: of the averaged weights that are validated and kept, reached after a warm-up.
+        augmentation: "standard", or "strong" for longer runs.
         seed: of initialisation, order and augmentation.
     """
 
@@ -47,6 +48,7 @@ class TrainOptions:
     decoder_lr: float = 2e-3
     weight_decay: float = 1e-4
     ema_decay: float = 0.99
+    augmentation: str = "standard"
     seed: int = 0
 
 
@@ -102,7 +104,7 @@ def train(
     torch.manual_seed(options.seed)
     model = build(arch, in_channels=preprocess.channels, classes=len(classes), **arch_options)
     stride = 1 if model.options.full_resolution else model.logit_stride
-    data = TrainingData(train_set, preprocess, len(classes), stride)
+    data = TrainingData(train_set, preprocess, len(classes), stride, options.augmentation)
     if len(data) < options.batch_size:
         raise BadInput(
             f"{folder.path} has {len(data)} training frames, expected at least one batch of {options.batch_size}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import cv2
 import numpy as np
@@ -13,6 +13,8 @@ from monai.transforms import (
     RandAffined,
     RandFlipd,
     RandGaussianNoised,
+    RandGaussianSmoothd,
+    RandHistogramShiftd,
     RandScaleIntensityd,
 )
 from torch import Tensor
@@ -33,33 +35,18 @@ class TrainingData:
         preprocess: the network's size and normalisation.
         classes: number of classes with the background.
         stride: of the network's logits; targets are averaged down to it.
+        augmentation: "standard" or "strong".
     """
 
-    def __init__(self, samples: FrameFolder, preprocess: Preprocess, classes: int, stride: int) -> None:
+    def __init__(
+        self, samples: FrameFolder, preprocess: Preprocess, classes: int, stride: int, augmentation: str = "standard"
+    ) -> None:
         self.preprocess = preprocess
         self.stride = stride
         pairs = read_all(samples.samples, classes)
         self.images = torch.stack([torch.from_numpy(to_input(f, preprocess)[0] / 255) for f, _ in pairs])
         self.targets = torch.stack([torch.from_numpy(soft_target(m, preprocess, classes)) for _, m in pairs])
-        self.augment = Compose(
-            [
-                RandAffined(
-                    ("image", "target"),
-                    prob=1.0,
-                    rotate_range=0.44,
-                    translate_range=(0.08 * preprocess.height, 0.08 * preprocess.width),
-                    scale_range=0.22,
-                    padding_mode="zeros",
-                    cache_grid=True,
-                    spatial_size=(preprocess.height, preprocess.width),
-                ),
-                RandFlipd(("image", "target"), prob=0.5, spatial_axis=1),
-                RandFlipd(("image", "target"), prob=0.3, spatial_axis=0),
-                RandAdjustContrastd("image", prob=0.8, gamma=(0.7, 1.4)),
-                RandScaleIntensityd("image", factors=0.2, prob=0.8),
-                RandGaussianNoised("image", prob=0.4, std=0.05),
-            ]
-        )
+        self.augment = AUGMENTATIONS[augmentation](preprocess)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -95,6 +82,51 @@ class ValidationData:
 
     def _image(self, frame: Frame) -> Tensor:
         return normalise(torch.from_numpy(to_input(frame, self.preprocess) / 255), self.preprocess)
+
+
+def _standard(preprocess: Preprocess) -> Compose:
+    return Compose(
+        [
+            _affine(preprocess, rotate=0.44, translate=0.08, scale=0.22),
+            RandFlipd(("image", "target"), prob=0.5, spatial_axis=1),
+            RandFlipd(("image", "target"), prob=0.3, spatial_axis=0),
+            RandAdjustContrastd("image", prob=0.8, gamma=(0.7, 1.4)),
+            RandScaleIntensityd("image", factors=0.2, prob=0.8),
+            RandGaussianNoised("image", prob=0.4, std=0.05),
+        ]
+    )
+
+
+def _strong(preprocess: Preprocess) -> Compose:
+    return Compose(
+        [
+            _affine(preprocess, rotate=0.8, translate=0.1, scale=0.3),
+            RandFlipd(("image", "target"), prob=0.5, spatial_axis=1),
+            RandFlipd(("image", "target"), prob=0.5, spatial_axis=0),
+            RandAdjustContrastd("image", prob=0.8, gamma=(0.6, 1.6)),
+            RandScaleIntensityd("image", factors=0.3, prob=0.8),
+            RandHistogramShiftd("image", num_control_points=6, prob=0.3),
+            RandGaussianSmoothd("image", prob=0.2, sigma_x=(0.4, 1.2), sigma_y=(0.4, 1.2)),
+            RandGaussianNoised("image", prob=0.4, std=0.05),
+        ]
+    )
+
+
+AUGMENTATIONS: dict[str, Callable[[Preprocess], Compose]] = {"standard": _standard, "strong": _strong}
+
+
+def _affine(preprocess: Preprocess, *, rotate: float, translate: float, scale: float) -> RandAffined:
+    """Rotation up to `rotate` radians, shift and scale up to these shares, of image and target alike."""
+    return RandAffined(
+        ("image", "target"),
+        prob=1.0,
+        rotate_range=rotate,
+        translate_range=(translate * preprocess.height, translate * preprocess.width),
+        scale_range=scale,
+        padding_mode="zeros",
+        cache_grid=True,
+        spatial_size=(preprocess.height, preprocess.width),
+    )
 
 
 def normalise(images: Tensor, preprocess: Preprocess) -> Tensor:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,11 +149,15 @@ def read_folder(path: Path | str, *, need_masks: bool = False) -> FrameFolder:
 def _read_index(path: Path, names: set[str]) -> dict[str, dict[str, str]]:
     if not path.exists():
         return {}
-    with path.open(newline="", encoding="utf-8") as stream:
-        reader = csv.DictReader(stream)
-        if "file" not in (reader.fieldnames or ()):
-            raise BadInput(f"{path} has no column 'file' (columns: {', '.join(reader.fieldnames or ()) or 'none'})")
-        rows = {row["file"]: row for row in reader}
+    try:
+        # With or without the byte order mark that a spreadsheet writes.
+        reader = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline=""))
+        columns = reader.fieldnames or ()
+        rows = {row["file"]: row for row in reader} if "file" in columns else {}
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise BadInput(f"{path} is not a CSV file in UTF-8: {error}") from error
+    if "file" not in columns:
+        raise BadInput(f"{path} has no column 'file' (columns: {', '.join(columns) or 'none'})")
     if missing := sorted(rows.keys() - names):
         raise BadInput(
             f"{path} names {missing[0]}, which is not in {path.parent / 'images'} ({len(missing)} such rows)"
@@ -176,9 +182,12 @@ def _number(row: dict[str, str], column: str) -> float | None:
     if not text:
         return None
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
-        raise BadInput(f"index.csv: {column} of {row['file']} is {text!r}, expected a number") from None
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise BadInput(f"index.csv: {column} of {row['file']} is {text!r}, expected a number above 0")
+    return number
 
 
 def read_all(samples: Sequence[Sample], classes: int) -> list[tuple[Frame, Mask]]:

@@ -102,7 +102,7 @@ def to_mask(output: Array, frame_shape: tuple[int, ...], layout: Layout = Layout
     for index in range(1, channels):
         plane = _resize(np.ascontiguousarray(maps[:, :, index]), width, height)
         classes[plane > best] = index
-        np.maximum(best, plane, out=best)
+        best = np.maximum(best, plane)  # not in place: the first plane may be the caller's memory
     return classes
 
 

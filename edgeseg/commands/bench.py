@@ -22,9 +22,10 @@ from edgeseg.commands.measuring import (
 from edgeseg.commands.progress import progress
 from edgeseg.commands.rows import Report, fastest, intervals, print_rows, ratios
 from edgeseg.commands.verify import compare_candidates
+from edgeseg.errors import BadInput, EdgesegError
 from edgeseg.frames import read_image
 from edgeseg.preprocess import to_input, to_mask
-from edgeseg.types import Bundle, Frame, Latency
+from edgeseg.types import Bundle, Frame, Latency, Preprocess
 
 _FRAMES = 16
 
@@ -125,6 +126,8 @@ def measure_latency(
     candidates: Sequence[Candidate], bundle: Bundle, frames: Sequence[Frame], rounds: int, repeats: int
 ) -> None:
     """Fill the latencies of all rows by interleaved turns; the order of turns changes from round to round."""
+    if not frames:
+        raise BadInput(f"{bundle.path} has no golden frames to run: give --data")
     inputs = cycle([(frame, to_input(frame, bundle.preprocess)) for frame in frames])
     times: list[list[float]] = [[] for _ in candidates]
     totals: list[list[float]] = [[] for _ in candidates]
@@ -142,7 +145,7 @@ def measure_latency(
                     run(pixels)
                     times[index].append(perf_counter() - start)
                 start = perf_counter()
-                to_mask(run(to_input(frame, bundle.preprocess)), frame.shape)
+                _segment(candidates[index], frame, bundle.preprocess)
                 totals[index].append(perf_counter() - start)
             advance()
     for candidate, seconds, whole in zip(candidates, times, totals, strict=True):
@@ -150,6 +153,13 @@ def measure_latency(
         row = candidate.row
         row.p50_ms, row.p90_ms, row.p99_ms, row.fps = latency.p50_ms, latency.p90_ms, latency.p99_ms, latency.fps
         row.total_p50_ms = float(np.median(whole)) * 1e3
+
+
+def _segment(candidate: Candidate, frame: Frame, preprocess: Preprocess) -> None:
+    try:
+        to_mask(candidate.run(to_input(frame, preprocess)), frame.shape)
+    except EdgesegError as error:
+        candidate.row.passed, candidate.row.reason = False, str(error)
 
 
 def measure_footprints(candidates: Sequence[Candidate], threads: int | None) -> None:

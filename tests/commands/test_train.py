@@ -38,9 +38,8 @@ def test_training_learns_and_the_checkpoint_is_complete(invoke: Invoke, frames: 
 
     save_file(build("mobilenetv2-unet", in_channels=3, width=0.35).encoder.state_dict(), weights)
     output = tmp_path / "head.safetensors"
-    result = invoke(
-        "train", frames, "-o", output, "--epochs", 16, "--encoder-weights", weights, "--classes", "background,head", *SMALL
-    )
+    chosen = ("--epochs", 16, "--encoder-weights", weights, "--classes", "background,head")
+    result = invoke("train", frames, "-o", output, *chosen, *SMALL)
     assert result.exit_code == 0, result.output
     lines = re.findall(r"epoch +(\d+)/16  loss (\S+)  val Dice (\S+)( \*)?", result.stdout)
     assert [int(number) for number, *_ in lines] == list(range(1, 17))

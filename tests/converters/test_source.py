@@ -53,7 +53,7 @@ def test_a_damaged_checkpoint_is_one_typed_error(checkpoint: Path, spoil: str) -
     data = checkpoint.read_bytes()
     noise = np.random.default_rng(0).bytes(500)
     checkpoint.write_bytes({"empty": b"", "half": data[: len(data) // 2], "noise": noise}[spoil])
-    with pytest.raises(ConversionError, match="small.safetensors is not a valid"):
+    with pytest.raises(ConversionError, match=r"small.safetensors is not a valid"):
         load_source(str(checkpoint))
 
 
@@ -140,7 +140,7 @@ def test_what_is_no_source_is_said_in_one_line(
 
 
 def test_weights_of_another_model_name_the_factory(user: Path) -> None:
-    with pytest.raises(ConversionError, match="tiny.safetensors does not fit usermodels:four_classes"):
+    with pytest.raises(ConversionError, match=r"tiny.safetensors does not fit usermodels:four_classes"):
         load_source("usermodels:four_classes", replace(SIZE, weights=user / "tiny.safetensors"))
 
 

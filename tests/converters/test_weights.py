@@ -70,7 +70,7 @@ def test_a_pickle_with_code_is_refused_and_not_executed(legacy: bool, tmp_path: 
         path.write_bytes(pickle.dumps({"a": Payload(marker)}))
     else:
         torch.save({"a": Payload(marker)}, path)
-    with pytest.raises(ConversionError, match="evil.pth"):
+    with pytest.raises(ConversionError, match=r"evil.pth"):
         read_tensors(path)
     assert not marker.exists()
     torch.load(path, weights_only=False) if not legacy else pickle.loads(path.read_bytes())
@@ -80,7 +80,7 @@ def test_a_pickle_with_code_is_refused_and_not_executed(legacy: bool, tmp_path: 
 def test_an_npz_with_objects_is_refused_and_not_executed(tmp_path: Path) -> None:
     marker = tmp_path / "executed"
     np.savez(tmp_path / "evil.npz", a=np.array([Payload(marker)], dtype=object))
-    with pytest.raises(ConversionError, match="evil.npz is not a valid .npz"):
+    with pytest.raises(ConversionError, match=r"evil.npz is not a valid .npz"):
         read_tensors(tmp_path / "evil.npz")
     assert not marker.exists()
 

@@ -1,0 +1,129 @@
+"""Metrics against figures worked out by hand."""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+import pytest
+
+from edgeseg import metrics
+
+
+def masks(*rows: list[list[int]]) -> list[np.ndarray]:
+    return [np.array(r, np.uint8) for r in rows]
+
+
+def test_dice_of_two_small_masks() -> None:
+    a, b = masks([[1, 1, 0], [0, 0, 0]], [[1, 0, 0], [1, 1, 0]])
+    assert metrics.dice(a, b) == pytest.approx(2 * 1 / (2 + 3))
+    assert metrics.dice(a, a) == 1
+    assert metrics.dice(a, 1 - a) == 0
+
+
+def test_dice_of_empty_masks() -> None:
+    empty, some = np.zeros((2, 2), np.uint8), np.eye(2, dtype=np.uint8)
+    assert metrics.dice(empty, empty) == 1
+    assert metrics.dice(empty, some) == metrics.dice(some, empty) == 0
+
+
+def test_dice_of_several_classes_is_the_mean_over_those_that_appear() -> None:
+    a, b = masks([[1, 1, 2], [0, 0, 0]], [[1, 1, 1], [0, 3, 0]])
+    assert metrics.dice(a, b) == pytest.approx((2 * 2 / (2 + 3) + 0 + 0) / 3)
+
+
+def test_agreement_counts_equal_pixels() -> None:
+    a, b = masks([[0, 1, 2, 2]], [[0, 1, 2, 1]])
+    assert metrics.agreement(a, b) == 0.75
+
+
+def test_sqnr_in_decibels() -> None:
+    signal = np.array([3.0, 4.0], np.float32)
+    assert metrics.sqnr_db(signal, signal + np.float32([0.5, 0.0])) == pytest.approx(10 * math.log10(25 / 0.25))
+    assert metrics.sqnr_db(signal, signal) == math.inf
+
+
+def test_logit_error_is_relative_to_the_range() -> None:
+    a = np.array([-2.0, 0.0, 6.0], np.float32)
+    assert metrics.logit_error(a, a + np.float32([0.4, -0.8, 0])) == pytest.approx(0.1)
+    assert math.isnan(metrics.logit_error(a, a * np.nan))
+
+
+def ellipse(a: float, b: float, angle: float, size: int = 400) -> np.ndarray:
+    """Pixels whose centre lies in the ellipse: what a mask without any line width is."""
+    y, x = np.mgrid[:size, :size] - size / 2 + 0.3
+    u, v = x * math.cos(angle) + y * math.sin(angle), y * math.cos(angle) - x * math.sin(angle)
+    return ((u / a) ** 2 + (v / b) ** 2 <= 1).astype(np.uint8)
+
+
+def test_ramanujans_circumference_of_a_circle_and_of_a_known_ellipse() -> None:
+    assert metrics.Ellipse((20, 20), (0, 0), 0).circumference() == pytest.approx(2 * math.pi * 10)
+    assert metrics.Ellipse((20, 20), (0, 0), 0).circumference(1.0) == pytest.approx(2 * math.pi * 9)
+    # a = 2, b = 1: 4 a E(e) with the complete elliptic integral is 9.688448220547674
+    assert metrics.Ellipse((4, 2), (0, 0), 0).circumference() == pytest.approx(9.688448220547674, rel=1e-6)
+
+
+@pytest.mark.parametrize("angle", [0.0, 0.5, 1.4])
+def test_a_drawn_ellipse_is_measured_within_a_pixel(angle: float) -> None:
+    a, b = 150.0, 100.0
+    fitted = metrics.fit_ellipse(ellipse(a, b, angle))
+    assert fitted is not None
+    assert sorted(fitted.axes) == pytest.approx([2 * b, 2 * a], abs=1.5)
+    h = ((a - b) / (a + b)) ** 2
+    truth = math.pi * (a + b) * (1 + 3 * h / (10 + math.sqrt(4 - 3 * h)))
+    measured = metrics.head_circumference_mm(ellipse(a, b, angle), 0.2)
+    assert measured == pytest.approx(0.2 * truth, rel=0.006)
+
+
+def test_the_largest_contour_counts_and_its_holes_do_not() -> None:
+    mask = ellipse(120, 80, 0.3)
+    whole = metrics.head_circumference_mm(mask, 1.0)
+    mask[200:210, 200:210] = 0
+    mask[:20, :20] = 1
+    assert metrics.head_circumference_mm(mask, 1.0) == pytest.approx(whole)
+
+
+@pytest.mark.parametrize("mask", [np.zeros((50, 50)), np.eye(3), np.pad(np.ones((2, 2)), 5), np.ones((1, 1))])
+def test_no_ellipse_fits_nothing_or_a_few_pixels(mask: np.ndarray) -> None:
+    assert metrics.head_circumference_mm(mask.astype(np.uint8), 1.0) is None
+
+
+def test_the_offset_of_filled_outlines_is_found_and_taken_off() -> None:
+    thick = []
+    references, sizes = [], [0.1, 0.2, 0.4]
+    for size, (a, b) in zip(sizes, [(150, 100), (120, 110), (90, 70)], strict=True):
+        mask = ellipse(a, b, 0.4)
+        bare = metrics.head_circumference_mm(mask, size)
+        assert bare is not None
+        references.append(bare)
+        thick.append(cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (7, 7))))
+    offset = metrics.outline_offset_px(thick, sizes, references)
+    assert offset == pytest.approx(3, abs=0.3)
+    for mask, size, reference in zip(thick, sizes, references, strict=True):
+        assert metrics.head_circumference_mm(mask, size, offset) == pytest.approx(reference, rel=0.005)
+
+
+def test_the_offset_of_nothing_is_zero() -> None:
+    assert metrics.outline_offset_px([], [], []) == 0
+    assert metrics.outline_offset_px([np.zeros((9, 9), np.uint8)], [1.0], [10.0]) == 0
+
+
+def test_the_bootstrap_draws_whole_groups_and_repeats_itself() -> None:
+    rng = np.random.default_rng(0)
+    values = list(rng.normal(0.9, 0.05, 60))
+    singles, pairs = [str(i) for i in range(60)], [str(i // 20) for i in range(60)]
+    low, high = metrics.bootstrap_interval(values, singles)
+    assert low < np.mean(values) < high
+    # The normal approximation of the mean's interval, which 60 independent values are near.
+    assert high - low == pytest.approx(2 * 1.96 * np.std(values) / math.sqrt(60), rel=0.15)
+    assert metrics.bootstrap_interval(values, singles) == (low, high)
+    assert metrics.bootstrap_interval(values, singles, seed=1) != (low, high)
+    grouped = metrics.bootstrap_interval(values, pairs)
+    means = [np.mean(values[i : i + 20]) for i in (0, 20, 40)]
+    assert min(means) - 1e-9 <= grouped[0] < grouped[1] <= max(means) + 1e-9
+
+
+def test_one_group_has_no_width_and_equal_values_neither() -> None:
+    assert metrics.bootstrap_interval([0.2, 0.4], ["a", "a"]) == pytest.approx((0.3, 0.3))
+    assert metrics.bootstrap_interval([0.5] * 4, list("abcd")) == (0.5, 0.5)
