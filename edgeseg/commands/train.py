@@ -37,6 +37,13 @@ _NORMALISATION: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "--classes", default="background,foreground", show_default=True, help="Names by mask index, commas between."
 )
 @click.option("--augmentation", type=click.Choice(["standard", "strong"]), default="standard", show_default=True)
+@click.option(
+    "--ema-decay",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.99,
+    show_default=True,
+    help="Of the averaged weights that are kept.",
+)
 @click.option("--width", type=float, default=1.0, show_default=True, help="Factor on the encoder's channels.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads; all by default.")
 @click.option("--seed", type=int, default=0, show_default=True)
@@ -78,8 +85,7 @@ def train(data: Path, output: Path, arch: str, edge: bool, encoder_weights: Path
         preprocess=Preprocess(height, width, channels, mean, std),
         classes=parse_names(options["classes"]),
         encoder_weights=encoder_weights,
-        options=TrainOptions(**{k: options[k] for k in ("epochs", "batch_size", "augmentation", "seed")}),
+        options=TrainOptions(**{k: options[k] for k in ("epochs", "batch_size", "augmentation", "ema_decay", "seed")}),
         report=report,
     )
     click.echo(f"{output}: val Dice {100 * record['val_dice']:.2f} at epoch {record['best_epoch']}")
-
