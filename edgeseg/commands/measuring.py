@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,7 +53,11 @@ def measuring_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option("--device", default="auto", show_default=True, help="Of the runtimes, as in cpu or npu."),
         click.option(
-            "--json", "json_path", type=click.Path(path_type=Path, dir_okay=False), help="Write the rows as JSON."
+            "--json",
+            "json_path",
+            type=click.Path(path_type=Path, dir_okay=False, writable=True),
+            callback=_in_a_folder,
+            help="Write the rows as JSON.",
         ),
         click.option("--source", help="Measure this source too, and compare with it; needs torch."),
         source_options,
@@ -60,6 +65,13 @@ def measuring_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def _in_a_folder(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:
+    """Known before minutes of measuring, not after."""
+    if value is not None and not os.access(value.parent, os.W_OK):
+        raise click.BadParameter(f"{value.parent} is not a folder that can be written")
+    return value
 
 
 @contextlib.contextmanager
