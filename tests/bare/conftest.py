@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import os
 import shutil
 import subprocess
@@ -87,8 +88,10 @@ def distributions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the sdist, and the wheel that was built from that sdist."""
     folder = tmp_path_factory.mktemp("distributions")
     # A copy, because setuptools writes build/ and *.egg-info into the tree, and would pack what an earlier build left.
+    # Compiled, as a tree in use is: none of that may get into the wheel.
     source = folder / "source"
     shutil.copytree(ROOT, source, symlinks=True, ignore=NOT_SOURCE)
+    compileall.compile_dir(source / "edgeseg" / "samples", quiet=1)
     call(sys.executable, "-m", "build", "--outdir", folder, source, cwd=folder)
     shutil.rmtree(source)
     return folder
