@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -75,12 +76,14 @@ def list_images(folder: Path) -> list[Path]:
 @contextmanager
 def quiet_opencv() -> Iterator[None]:
     """Keep OpenCV's own messages off stderr: what is wrong with a file is said once, by the error raised."""
-    level = cv2.utils.logging.getLogLevel()
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    # Where the switch is depends on the version: cv2 itself until 4.12, cv2.utils.logging from 4.13.
+    log: Any = getattr(cv2.utils, "logging", cv2)
+    level = log.getLogLevel()
+    log.setLogLevel(0)
     try:
         yield
     finally:
-        cv2.utils.logging.setLogLevel(level)
+        log.setLogLevel(level)
 
 
 def read_head(path: Path, count: int) -> bytes:

@@ -9,7 +9,7 @@ import click
 import cv2
 import numpy as np
 
-from edgeseg import metrics, samples
+from edgeseg import metrics, plugins, samples
 from edgeseg.bundle import open_bundle
 from edgeseg.dataset import FrameFolder, read_folder
 from edgeseg.overlay import draw, write_image
@@ -26,6 +26,7 @@ def demo(output: Path) -> int:
 
     Real weights, real ultrasound (HC18, CC BY 4.0), real engines; a few minutes on two cores. Not a medical device.
     """
+    plugins.require("convert", "edgeseg demo")
     from edgeseg.commands.bench import bench_bundle
     from edgeseg.commands.convert import DEFAULT_PRECISIONS, convert_to_bundle
     from edgeseg.converters.recipe import Recipe
