@@ -29,11 +29,16 @@ class TfliteInt8FromTflite:
         """Write model.int8.tflite."""
         path, out = str(work.need(self.needs)), work.folder / "model.int8.tflite"
         with quiet():
-            from ai_edge_quantizer import quantizer, recipe
+            from ai_edge_quantizer import algorithm_manager, qtyping, quantizer, recipe
 
             def fresh() -> Any:
                 made = quantizer.Quantizer(path)
                 made.load_quantization_recipe(recipe.static_wi8_ai8())
+                # As float32 the ports are those of every other artifact, and the engine converts faster than numpy.
+                for port in (qtyping.TFLOperationName.INPUT, qtyping.TFLOperationName.OUTPUT):
+                    made.update_quantization_recipe(
+                        ".*", port, algorithm_key=algorithm_manager.AlgorithmName.NO_QUANTIZE
+                    )
                 return made
 
             lows: dict[str, list[Any]] = defaultdict(list)
