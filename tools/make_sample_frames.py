@@ -1,6 +1,6 @@
 """Choose the frames that ship inside edgeseg: `python tools/make_sample_frames.py PATH_OF_HC18_SUBSET`.
 
-Twelve of the train split for calibration and twelve of the test split for evaluation. A split is cut into twelve equal
+Ten of the train split for calibration and twelve of the test split for evaluation. A split is cut into as many equal
 runs of exams and each gives the frame with the smallest file, because the package has 10 MB for its samples.
 """
 
@@ -16,13 +16,13 @@ import cv2
 from edgeseg.dataset import Sample, read_folder
 
 OUT = Path(__file__).parents[1] / "edgeseg" / "samples" / "frames"
-COUNT = 12
+COUNTS = {"train": 10, "test": 12}
 COLUMNS = ("file", "split", "exam_id", "pixel_size_mm", "hc_mm_reference")
 
 
-def choose(samples: tuple[Sample, ...]) -> list[Sample]:
-    """The smallest file of each twelfth."""
-    bounds = [len(samples) * i // COUNT for i in range(COUNT + 1)]
+def choose(samples: tuple[Sample, ...], count: int) -> list[Sample]:
+    """The smallest file of each of `count` parts."""
+    bounds = [len(samples) * i // count for i in range(count + 1)]
     return [
         min(samples[low:high], key=lambda s: s.image.stat().st_size)
         for low, high in pairwise(bounds)
@@ -32,7 +32,7 @@ def choose(samples: tuple[Sample, ...]) -> list[Sample]:
 def main(root: Path) -> None:
     """Write images (recompressed without loss), masks and index.csv."""
     folder = read_folder(root, need_masks=True)
-    chosen = choose(folder.select("train").samples) + choose(folder.select("test").samples)
+    chosen = [s for split, count in COUNTS.items() for s in choose(folder.select(split).samples, count)]
     for name in ("images", "masks"):
         (OUT / name).mkdir(parents=True, exist_ok=True)
     with (OUT / "index.csv").open("w", newline="") as stream:
