@@ -12,6 +12,7 @@ from edgeseg import metrics
 from edgeseg.preprocess import to_input, to_mask
 from edgeseg.types import Array, Frame, Gates, Layout, Mask, Parity, Precision, Preprocess, TensorSpec
 
+SQNR_LIMIT_DB = 200.0
 RunLogits = Callable[[Array], Array]
 """Raw pixels [1, C, H, W] float32 to logits [1, L, h, w] float32."""
 
@@ -59,8 +60,8 @@ class Comparison:
 
     @property
     def sqnr_db(self) -> float:
-        """Over all frames together; at most 200 dB, so that it stays a number in JSON."""
-        return min(200.0, 10 * math.log10(max(self.signal, 1e-30) / max(self.noise, 1e-30)))
+        """Over all frames together; limited, so that equal logits stay a number in JSON."""
+        return min(SQNR_LIMIT_DB, 10 * math.log10(max(self.signal, 1e-30) / max(self.noise, 1e-30)))
 
     def parity(self, runtime: str) -> Parity:
         """The result. Raises ValueError where no frame was added."""

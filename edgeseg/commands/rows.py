@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from edgeseg.commands.table import Cell, print_table
+from edgeseg.parity import SQNR_LIMIT_DB
 from edgeseg.types import Execution, Precision
 
 
@@ -90,7 +91,7 @@ def print_rows(title: str, rows: Sequence[Row]) -> None:
         "Dice": [_number(None if r.dice is None else 100 * r.dice, ".2f") for r in rows],
         "HC mm": [_number(r.hc_mae_mm, ".2f") for r in rows],
         "agreement": [_number(r.agreement, ".5f") for r in rows],
-        "SQNR dB": [_number(r.sqnr_db, ".1f") for r in rows],
+        "SQNR dB": [_number(None if r.sqnr_db == SQNR_LIMIT_DB else r.sqnr_db, ".1f") for r in rows],
         "int8 layers": [_layers(r.executed) for r in rows],
         "verdict": [_verdict(r) for r in rows],
     }

@@ -13,6 +13,8 @@ from rich.text import Text
 
 Cell = str | int | float | None
 _MISSING = "-"
+_PADDING = 2  # of rich, after a cell
+_EDGES = 4  # of rich, left and right of a table
 
 
 def print_table(
@@ -25,8 +27,8 @@ def print_table(
 ) -> None:
     """Print a table; columns that hold only numbers are right-aligned.
 
-    On a terminal it is fitted to the width and coloured. In a pipe it is plain text, one line a row, nothing cut off,
-    columns two spaces apart.
+    On a terminal it is coloured, and where it is too wide it is continued below with the first column repeated. In a
+    pipe it is plain text, one line a row, nothing cut off, columns two spaces apart.
 
     Args:
         title: above the table; empty for none.
@@ -38,17 +40,36 @@ def print_table(
     stream = file or sys.stdout
     console = Console(file=stream)
     if console.is_terminal:
-        console.print(_rich_table(title, columns, rows, styles))
+        for part in _parts(columns, rows, console.width):
+            cells = [[row[index] for index in part] for row in rows]
+            console.print(_rich_table(title, [columns[index] for index in part], cells, styles))
+            title = ""
         return
     lines = [title] if title else []
     lines += _plain_lines(columns, rows)
     stream.write("\n".join(lines) + "\n")
 
 
+def _parts(columns: Sequence[str], rows: Sequence[Sequence[Cell]], width: int) -> list[list[int]]:
+    """Indices of the columns of each table: as many as fit beside the first one, but one at least."""
+    widths = [
+        _PADDING + max(len(heading), *(len(_text(row[index])) for row in rows)) if rows else 0
+        for index, heading in enumerate(columns)
+    ]
+    parts = [[0]]
+    for index in range(1, len(columns)):
+        part = parts[-1]
+        if len(part) > 1 and sum(widths[i] for i in part) + widths[index] > width - _EDGES:
+            parts.append([0])
+        parts[-1].append(index)
+    return parts
+
+
 def _rich_table(
     title: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]], styles: Sequence[str | None] | None
 ) -> Table:
-    table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, header_style="bold")
+    table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, collapse_padding=True)
+    table.header_style = "bold"
     for index, heading in enumerate(columns):
         numeric = _is_numeric(rows, index)
         table.add_column(heading, justify="right" if numeric else "left", overflow="fold", no_wrap=numeric)

@@ -45,3 +45,19 @@ def test_an_empty_table_and_a_ragged_one():
     assert out.getvalue() == "a  b\n"
     with pytest.raises((ValueError, IndexError)):
         print_table("", ["a", "b"], [["only one"]], file=out)
+
+
+def test_a_table_too_wide_for_the_terminal_goes_on_below_and_loses_nothing(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("TERM", "xterm")
+    out = Terminal()
+    headings = ["artifact", *(f"figure {i}" for i in range(9))]
+    rows = [["openvino-int8", *(f"{i}.25" for i in range(9))], ["onnx-fp32", *(f"{i}.75" for i in range(9))]]
+    print_table("Wide", headings, rows, file=out)
+    text = out.getvalue()
+    assert text.count("Wide") == 1
+    assert text.count("openvino-int8") == text.count("artifact") >= 2
+    for i in range(9):
+        assert f"figure {i}" in text
+        assert f"{i}.25" in text
+        assert f"{i}.75" in text
