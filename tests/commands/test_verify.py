@@ -165,7 +165,7 @@ def test_another_source_is_refused(
         (("--threads", "0"), 2, "Invalid value for '--threads'"),
         (("--data", "nowhere"), 1, "nowhere has no frames"),
         (("--data", "FRAMES", "--split", "future"), 1, "has no split 'future' (splits: test, train, val)"),
-        (("--json", "nowhere/x.json", "--runtime", "onnxruntime"), 1, "nowhere"),
+        (("--json", "nowhere/x.json"), 2, "nowhere is not a folder that can be written"),
     ],
 )
 def test_options_that_cannot_be(
