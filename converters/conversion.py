@@ -26,7 +26,7 @@ from edgeseg.converters.step import Kind, Step, Workspace
 from edgeseg.converters.tflite_from_torch import TfliteFromTorch
 from edgeseg.converters.tflite_int8_from_tflite import TfliteInt8FromTflite
 from edgeseg.converters.weights import shortened
-from edgeseg.dataset import FrameFolder, read_all
+from edgeseg.dataset import FrameFolder, evenly_spaced, read_pair
 from edgeseg.errors import ConversionError, GateFailed, InferenceError, UnsupportedModel
 from edgeseg.overlay import write_image
 from edgeseg.parity import ReferenceFrame, compare, failed_gate, nchw_runner, reference_frames
@@ -164,10 +164,7 @@ def convert(
 
 
 def _references(source: Source, evaluation: FrameFolder) -> list[ReferenceFrame]:
-    if evaluation.has_masks:
-        pairs: Any = read_all(evaluation.samples, len(source.classes))
-    else:
-        pairs = ((s.read_frame(), None) for s in evaluation.samples)
+    pairs = (read_pair(s, len(source.classes)) for s in evaluation.samples)
     references = reference_frames(pairs, source.preprocess, source.run)
     if all(r.logits.shape[1] == 1 and r.logits.min() >= 0 and r.logits.max() <= 1 for r in references):
         raise UnsupportedModel(
@@ -235,7 +232,7 @@ def _keep(artifact: Artifact, work: Path, staging: Path) -> Artifact:
 def _write_golden(references: Sequence[ReferenceFrame], count: int, staging: Path) -> tuple[Golden, ...]:
     folder = staging / "golden"
     folder.mkdir()
-    picks = np.linspace(0, len(references) - 1, min(count, len(references))).round().astype(int)
+    picks = evenly_spaced(len(references), count)
     return tuple(_golden(references[i], f"{n:03d}", folder) for n, i in enumerate(picks))
 
 

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from edgeseg.converters.weights import first_line
 from edgeseg.errors import ConversionError, UnsupportedModel
 
 _SYMBOL = r"Symbol\('[suzd]\d+'(?:, (?:positive|integer|nonnegative)=True)*\)"
@@ -45,7 +46,7 @@ def load_exported_program(path: Path) -> tuple[nn.Module, tuple[int, int, int]]:
         program = torch.export.load(archive)
         module = program.module()
     except Exception as error:
-        raise ConversionError(f"{path} is not a readable torch.export archive: {_first_line(error)}") from error
+        raise ConversionError(f"{path} is not a readable torch.export archive: {first_line(error)}") from error
     names = program.graph_signature.user_inputs
     nodes = [n for n in program.graph.nodes if n.op == "placeholder" and n.name in names]
     shape = tuple(nodes[0].meta["val"].shape) if len(nodes) == 1 else ()
@@ -70,7 +71,7 @@ def _checked_archive(path: Path) -> io.BytesIO:
                 _check_member(path, info.filename, data)
                 clean.writestr(info.filename, data)
     except (zipfile.BadZipFile, OSError, EOFError, LookupError, TypeError, ValueError, RuntimeError) as error:
-        raise ConversionError(f"{path} is not a torch.export archive: {_first_line(error)}") from error
+        raise ConversionError(f"{path} is not a torch.export archive: {first_line(error)}") from error
     copy.seek(0)
     return copy
 
@@ -119,7 +120,3 @@ def _pairs(node: Any) -> Iterator[tuple[str, Any]]:
 
 def _refuse(path: Path, why: str) -> None:
     raise ConversionError(f"{path} was refused unexecuted: {why}; export a plain module of tensors")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

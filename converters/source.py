@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from edgeseg.converters.checkpoint import file_sha256, load_checkpoint
 from edgeseg.converters.exported_program import load_exported_program
 from edgeseg.converters.torch_from_onnx import load_onnx
-from edgeseg.converters.weights import read_tensors, shortened
+from edgeseg.converters.weights import first_line, read_tensors, shortened
 from edgeseg.errors import BadInput, ConversionError, UnsupportedModel
 from edgeseg.types import Array, Preprocess
 
@@ -224,8 +224,7 @@ def _checked(source: Source, classes: tuple[str, ...] | None) -> Source:
     try:
         output = source.run(source.example.numpy())
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UnsupportedModel(f"{source.name} fails on an input {want} float32: {reason}") from error
+        raise UnsupportedModel(f"{source.name} fails on an input {want} float32: {first_line(error)}") from error
     if not hasattr(output, "ndim") or output.ndim != 4 or output.shape[0] != 1 or output.dtype.kind != "f":
         got = getattr(output, "shape", type(output).__name__)
         raise UnsupportedModel(f"{source.name} returns {got}, expected float logits [1, L, h, w]")

@@ -19,6 +19,7 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
+from edgeseg.converters.weights import first_line
 from edgeseg.errors import ConversionError, UnsupportedModel
 
 Attributes = dict[str, Any]
@@ -41,7 +42,7 @@ def load_onnx(path: Path, size: tuple[int, int] | None = None) -> tuple[nn.Modul
         model = onnx.load(path, load_external_data=False)
         onnx.checker.check_model(model)
     except Exception as error:
-        raise ConversionError(f"{path} is not a valid ONNX model: {_first_line(error)}") from error
+        raise ConversionError(f"{path} is not a valid ONNX model: {first_line(error)}") from error
     name, shape = _image_input(path, model, size or (256, 256))
     folded = _fold(path, name, shape)
     module = OnnxModule(folded)
@@ -122,7 +123,7 @@ def _fold(path: Path, name: str, shape: tuple[int, ...]) -> onnx.ModelProto:
         try:
             onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
         except Exception as error:
-            raise UnsupportedModel(f"{path} cannot be run by ONNX Runtime: {_first_line(error)}") from error
+            raise UnsupportedModel(f"{path} cannot be run by ONNX Runtime: {first_line(error)}") from error
         return onnx.load(options.optimized_model_filepath)
 
 
@@ -139,9 +140,6 @@ def _prove(path: Path, module: nn.Module, name: str, shape: tuple[int, ...]) -> 
             f"{path}: its torch form differs from ONNX Runtime's result; give the torch module instead"
         )
 
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _pads(attributes: Attributes) -> tuple[int, int, int, int]:

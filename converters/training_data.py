@@ -19,7 +19,7 @@ from monai.transforms import (
 )
 from torch import Tensor
 
-from edgeseg.dataset import FrameFolder, Sample, read_all
+from edgeseg.dataset import FrameFolder, Sample, evenly_spaced, read_all
 from edgeseg.errors import BadInput
 from edgeseg.preprocess import to_input
 from edgeseg.types import Frame, Mask, Preprocess
@@ -67,7 +67,7 @@ class TrainingData:
 
     def calibration(self, count: int = 32) -> Tensor:
         """Evenly spaced, unaugmented, normalised frames [N, C, H, W] float32."""
-        picks = np.linspace(0, len(self) - 1, min(count, len(self))).round().astype(int)
+        picks = evenly_spaced(len(self), count)
         return normalise(self.images[picks], self.preprocess)
 
 

@@ -39,6 +39,11 @@ def shortened(error: Exception, length: int = 300) -> str:
     return text if len(text) <= length else f"{text[:length]} ..."
 
 
+def first_line(error: Exception) -> str:
+    """The first line of a message, or the error's kind where it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def _safetensors(path: Path) -> dict[str, Tensor]:
     try:
         tensors: dict[str, Tensor] = safetensors.torch.load_file(path)

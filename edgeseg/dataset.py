@@ -104,7 +104,7 @@ class FrameFolder:
         """At most `count` frames, evenly spaced over the folder."""
         if count >= len(self.samples):
             return self
-        picks = np.linspace(0, len(self.samples) - 1, count).round().astype(int)
+        picks = evenly_spaced(len(self.samples), count)
         return FrameFolder(self.path, tuple(self.samples[i] for i in picks), self.split)
 
     def sha256(self) -> str:
@@ -190,12 +190,25 @@ def _number(row: dict[str, str], column: str) -> float | None:
     return number
 
 
+def evenly_spaced(length: int, count: int) -> list[int]:
+    """At most `count` indices below `length`, from the first to the last."""
+    return [int(i) for i in np.linspace(0, length - 1, min(count, length)).round()]
+
+
+def read_pair(sample: Sample, classes: int) -> tuple[Frame, Mask | None]:
+    """A frame with its mask, where it has one; raises BadInput where the mask's size is not the frame's."""
+    frame = sample.read_frame()
+    return frame, None if sample.mask is None else _mask_of(frame, sample, classes)
+
+
 def read_all(samples: Sequence[Sample], classes: int) -> list[tuple[Frame, Mask]]:
-    """Frames with their masks; raises BadInput where a mask's size is not its frame's."""
-    pairs = []
-    for sample in samples:
-        frame, mask = sample.read_frame(), sample.read_mask(classes)
-        if frame.shape[:2] != mask.shape:
-            raise BadInput(f"{sample.mask} has size {mask.shape}, its image {frame.shape[:2]}")
-        pairs.append((frame, mask))
-    return pairs
+    """Frames with their masks; raises BadInput where one is missing, or its size is not its frame's."""
+    frames = ((sample.read_frame(), sample) for sample in samples)
+    return [(frame, _mask_of(frame, sample, classes)) for frame, sample in frames]
+
+
+def _mask_of(frame: Frame, sample: Sample, classes: int) -> Mask:
+    mask = sample.read_mask(classes)
+    if frame.shape[:2] != mask.shape:
+        raise BadInput(f"{sample.mask} has size {mask.shape}, its image {frame.shape[:2]}")
+    return mask

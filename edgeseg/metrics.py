@@ -33,8 +33,12 @@ def agreement(mask: Mask, reference: Mask) -> float:
 def sqnr_db(reference: Array, result: Array) -> float:
     """Signal to quantization noise ratio 10 log10(sum r^2 / sum (r - x)^2) in dB; infinite for equal arrays."""
     signal = reference.astype(np.float64)
-    noise = float(np.sum((signal - result) ** 2))
-    return math.inf if noise == 0 else 10 * math.log10(max(float(np.sum(signal**2)), 1e-30) / noise)
+    return ratio_db(float(np.sum(signal**2)), float(np.sum((signal - result) ** 2)))
+
+
+def ratio_db(signal: float, noise: float) -> float:
+    """Two energies as 10 log10(signal / noise) in dB; infinite without noise."""
+    return math.inf if noise == 0 else 10 * math.log10(max(signal, 1e-30) / noise)
 
 
 def logit_error(reference: Array, result: Array) -> float:

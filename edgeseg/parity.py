@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -61,7 +60,7 @@ class Comparison:
     @property
     def sqnr_db(self) -> float:
         """Over all frames together; limited, so that equal logits stay a number in JSON."""
-        return min(SQNR_LIMIT_DB, 10 * math.log10(max(self.signal, 1e-30) / max(self.noise, 1e-30)))
+        return min(SQNR_LIMIT_DB, metrics.ratio_db(self.signal, self.noise))
 
     def parity(self, runtime: str) -> Parity:
         """The result. Raises ValueError where no frame was added."""
@@ -82,11 +81,13 @@ def reference_frames(
     frames: Iterable[tuple[Frame, Mask | None]], preprocess: Preprocess, source: RunLogits
 ) -> list[ReferenceFrame]:
     """Run the source over frames (with their reference masks, where known)."""
-    references = []
-    for frame, truth in frames:
-        logits = np.array(source(to_input(frame, preprocess)))
-        references.append(ReferenceFrame(frame, logits, to_mask(logits, frame.shape), truth))
-    return references
+    return [reference_frame(frame, truth, preprocess, source) for frame, truth in frames]
+
+
+def reference_frame(frame: Frame, truth: Mask | None, preprocess: Preprocess, source: RunLogits) -> ReferenceFrame:
+    """Run the source over one frame; its logits are copied, because a session may overwrite them."""
+    logits = np.array(source(to_input(frame, preprocess)))
+    return ReferenceFrame(frame, logits, to_mask(logits, frame.shape), truth)
 
 
 def compare(references: Sequence[ReferenceFrame], preprocess: Preprocess, run: RunLogits, runtime: str) -> Parity:

@@ -14,14 +14,15 @@ import numpy as np
 from edgeseg.bundle import open_bundle
 from edgeseg.commands.measuring import (
     Candidate,
+    compare_candidates,
     evaluation_frames,
+    fill_execution,
     load_candidates,
     measuring_options,
     torch_candidates,
 )
 from edgeseg.commands.progress import progress
 from edgeseg.commands.rows import Report, fastest, intervals, print_rows, ratios
-from edgeseg.commands.verify import compare_candidates
 from edgeseg.errors import BadInput, EdgesegError
 from edgeseg.frames import read_image
 from edgeseg.preprocess import to_input, to_mask
@@ -97,9 +98,7 @@ def bench_bundle(
         compare_candidates(bundle, candidates, baselines, report, data, split)
         candidates += baselines
         measure_latency(candidates, bundle, timing_frames(bundle, data, split), rounds, repeats)
-        for candidate in candidates:
-            if candidate.session is not None:
-                candidate.row.executed = candidate.session.execution()
+        fill_execution(candidates)
     measure_footprints(candidates, threads)
     report.rows += missing
     if json_path:

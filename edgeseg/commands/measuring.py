@@ -13,12 +13,13 @@ import click
 import numpy as np
 
 from edgeseg import metrics, plugins
-from edgeseg.commands.rows import Row
+from edgeseg.commands.progress import progress
+from edgeseg.commands.rows import Report, Row
 from edgeseg.commands.sources import source_options
-from edgeseg.dataset import FrameFolder, Sample, read_all, read_folder
+from edgeseg.dataset import FrameFolder, Sample, read_folder, read_pair
 from edgeseg.errors import BadInput, EdgesegError, InferenceError, MissingDependency
 from edgeseg.frames import read_image
-from edgeseg.parity import Comparison, ReferenceFrame, RunLogits, failed_gate, nchw_runner
+from edgeseg.parity import Comparison, ReferenceFrame, RunLogits, failed_gate, nchw_runner, reference_frame
 from edgeseg.preprocess import to_input, to_mask
 from edgeseg.types import Artifact, Bundle, Gates, Mask, Precision, Session
 
@@ -153,13 +154,60 @@ def folder_references(
 ) -> Iterator[tuple[ReferenceFrame, Sample | None]]:
     """Frame by frame, what the reference makes of a folder; nothing is held in memory."""
     for sample in folder.samples:
-        truth: Mask | None = None
-        if sample.mask is not None:
-            ((frame, truth),) = read_all([sample], len(bundle.classes))
-        else:
-            frame = sample.read_frame()
-        logits = np.array(reference(to_input(frame, bundle.preprocess)))
-        yield ReferenceFrame(frame, logits, to_mask(logits, frame.shape), truth), sample
+        frame, truth = read_pair(sample, len(bundle.classes))
+        yield reference_frame(frame, truth, bundle.preprocess, reference), sample
+
+
+def compare_candidates(
+    bundle: Bundle,
+    candidates: Sequence[Candidate],
+    baselines: Sequence[Candidate],
+    report: Report,
+    data: Path | None,
+    split: str | None,
+) -> None:
+    """Fill the accuracy of all rows, on the frames of `data` or the golden frames, and put the rows into the report.
+
+    Args:
+        bundle: whose gates hold.
+        candidates: its loaded artifacts.
+        baselines: the torch source; where there is none, an fp32 artifact stands in for it on the frames of `data`.
+        report: gets the rows, and what they were compared with.
+        data: frames folder.
+        split: of its index.
+    """
+    everything = [*candidates, *baselines]
+    report.rows = [c.row for c in everything]
+    if data is None:
+        count = len(bundle.manifest.golden)
+        report.reference = f"the source's results on {count} golden frames"
+        references, offset = golden_references(bundle), 0.0
+    else:
+        folder = evaluation_frames(data, split)
+        count = len(folder)
+        reference = baselines[0] if baselines else _stand_in(candidates)
+        report.data = f"{folder.path.name} {folder.split}".strip()
+        what = "the source" if baselines else f"{reference.row.name}, which stands in for the source,"
+        report.reference = f"{what} on {count} frames of {report.data}"
+        references = folder_references(folder, bundle, reference.run)
+        offset = hc_offset(read_folder(data), len(bundle.classes))
+    with progress("comparing", count) as advance:
+        measure_accuracy(everything, references, bundle, offset, advance)
+
+
+def _stand_in(candidates: Sequence[Candidate]) -> Candidate:
+    """The fp32 artifact closest to the source at conversion."""
+    exact = [c for c in candidates if c.artifact and c.row.precision == Precision.FP32]
+    if not exact:
+        raise BadInput("the bundle has no fp32 artifact that runs here to compare with: give --source")
+    return min(exact, key=lambda c: c.artifact.parity.logit_error if c.artifact and c.artifact.parity else 1.0)
+
+
+def fill_execution(candidates: Iterable[Candidate]) -> None:
+    """Fill what each engine really ran, from its own records."""
+    for candidate in candidates:
+        if candidate.session is not None:
+            candidate.row.executed = candidate.session.execution()
 
 
 def measure_accuracy(

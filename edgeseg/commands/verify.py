@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,21 +9,14 @@ import click
 
 from edgeseg.bundle import open_bundle
 from edgeseg.commands.measuring import (
-    Candidate,
-    evaluation_frames,
-    folder_references,
-    golden_references,
-    hc_offset,
+    compare_candidates,
+    fill_execution,
     load_candidates,
-    measure_accuracy,
     measuring_options,
     torch_candidates,
 )
-from edgeseg.commands.progress import progress
 from edgeseg.commands.rows import Report, intervals, print_rows
-from edgeseg.dataset import read_folder
 from edgeseg.errors import BadInput
-from edgeseg.types import Bundle, Precision
 
 
 @click.command(
@@ -58,9 +50,7 @@ def verify(
         report = Report(str(bundle), describe())
         baselines = torch_candidates(source, options, opened, threads) if source else []
         compare_candidates(opened, candidates, baselines, report, data, split)
-        for candidate in candidates:
-            if candidate.session is not None:
-                candidate.row.executed = candidate.session.execution()
+        fill_execution(candidates)
     report.rows += missing
     if json_path:
         report.write(json_path)
@@ -72,48 +62,3 @@ def verify(
     absent = sum(r.passed is None and r.format != "torch" for r in report.rows)
     click.echo(f"{len(passed)} passed, {len(failed)} failed, {absent} not run here")
     return 1 if failed or not passed else 0
-
-
-def compare_candidates(
-    bundle: Bundle,
-    candidates: Sequence[Candidate],
-    baselines: Sequence[Candidate],
-    report: Report,
-    data: Path | None,
-    split: str | None,
-) -> None:
-    """Fill the accuracy of all rows, on the frames of `data` or the golden frames, and put the rows into the report.
-
-    Args:
-        bundle: whose gates hold.
-        candidates: its loaded artifacts.
-        baselines: the torch source; where there is none, an fp32 artifact stands in for it on the frames of `data`.
-        report: gets the rows, and what they were compared with.
-        data: frames folder.
-        split: of its index.
-    """
-    everything = [*candidates, *baselines]
-    report.rows = [c.row for c in everything]
-    if data is None:
-        count = len(bundle.manifest.golden)
-        report.reference = f"the source's results on {count} golden frames"
-        references, offset = golden_references(bundle), 0.0
-    else:
-        folder = evaluation_frames(data, split)
-        count = len(folder)
-        reference = baselines[0] if baselines else _stand_in(candidates)
-        report.data = f"{folder.path.name} {folder.split}".strip()
-        what = "the source" if baselines else f"{reference.row.name}, which stands in for the source,"
-        report.reference = f"{what} on {count} frames of {report.data}"
-        references = folder_references(folder, bundle, reference.run)
-        offset = hc_offset(read_folder(data), len(bundle.classes))
-    with progress("comparing", count) as advance:
-        measure_accuracy(everything, references, bundle, offset, advance)
-
-
-def _stand_in(candidates: Sequence[Candidate]) -> Candidate:
-    """The fp32 artifact closest to the source at conversion."""
-    exact = [c for c in candidates if c.artifact and c.row.precision == Precision.FP32]
-    if not exact:
-        raise BadInput("the bundle has no fp32 artifact that runs here to compare with: give --source")
-    return min(exact, key=lambda c: c.artifact.parity.logit_error if c.artifact and c.artifact.parity else 1.0)
