@@ -12,21 +12,20 @@ import click
 import numpy as np
 
 from edgeseg.bundle import open_bundle
+from edgeseg.commands.candidates import Candidate, load_candidates, torch_candidates
 from edgeseg.commands.measuring import (
-    Candidate,
     compare_candidates,
     evaluation_frames,
     fill_execution,
-    load_candidates,
     measuring_options,
-    torch_candidates,
 )
 from edgeseg.commands.progress import progress
 from edgeseg.commands.rows import Report, fastest, intervals, print_rows, ratios
+from edgeseg.dataset import FrameFolder
 from edgeseg.errors import BadInput, EdgesegError
 from edgeseg.frames import read_image
-from edgeseg.preprocess import to_input, to_mask
-from edgeseg.types import Bundle, Frame, Latency, Preprocess
+from edgeseg.preprocess import to_input
+from edgeseg.types import Array, Bundle, Frame, Latency
 
 _FRAMES = 16
 
@@ -97,7 +96,7 @@ def bench_bundle(
         baselines = torch_candidates(source, options or {}, bundle, threads) if source else []
         compare_candidates(bundle, candidates, baselines, report, data, split)
         candidates += baselines
-        measure_latency(candidates, bundle, timing_frames(bundle, data, split), rounds, repeats)
+        measure_latency(candidates, timing_frames(bundle, data, split), rounds, repeats)
         fill_execution(candidates)
     measure_footprints(candidates, threads)
     report.rows += missing
@@ -115,50 +114,59 @@ def bench_bundle(
 
 
 def timing_frames(bundle: Bundle, data: Path | None, split: str | None) -> list[Frame]:
-    """A few real frames: of the folder, else the golden ones."""
+    """A few real frames: of the folder, else the golden ones. Raises BadInput where there are none."""
     if data is not None:
-        return [s.read_frame() for s in evaluation_frames(data, split).spread(_FRAMES).samples]
+        return read_spread(evaluation_frames(data, split))
+    if not bundle.manifest.golden:
+        raise BadInput(f"{bundle.path} has no golden frames to run: give --data")
     return [read_image(g.frame.path) for g in bundle.manifest.golden]
 
 
-def measure_latency(
-    candidates: Sequence[Candidate], bundle: Bundle, frames: Sequence[Frame], rounds: int, repeats: int
-) -> None:
-    """Fill the latencies of all rows by interleaved turns; the order of turns changes from round to round."""
-    if not frames:
-        raise BadInput(f"{bundle.path} has no golden frames to run: give --data")
-    inputs = cycle([(frame, to_input(frame, bundle.preprocess)) for frame in frames])
-    times: list[list[float]] = [[] for _ in candidates]
-    totals: list[list[float]] = [[] for _ in candidates]
+def read_spread(folder: FrameFolder) -> list[Frame]:
+    """A few frames of a folder, evenly spaced: what latency is measured on."""
+    return [s.read_frame() for s in folder.spread(_FRAMES).samples]
+
+
+def measure_latency(candidates: Sequence[Candidate], frames: Sequence[Frame], rounds: int, repeats: int) -> None:
+    """Time all candidates by interleaved turns and fill their rows; the order of turns changes from round to round.
+
+    Args:
+        candidates: each gets the frames at its own network's size.
+        frames: at least one; every turn takes the next.
+        rounds: turns of each candidate.
+        repeats: timed runs a turn, after an untimed one.
+    """
+    pixels = {p: [to_input(frame, p) for frame in frames] for p in {c.preprocess for c in candidates}}
+    turns = cycle(range(len(frames)))
     order = np.random.default_rng(0)
     for candidate in candidates:
-        candidate.run(next(inputs)[1])
+        candidate.run(pixels[candidate.preprocess][0])
     with progress("rounds", rounds) as advance:
         for _ in range(rounds):
             for index in order.permutation(len(candidates)):
-                run = candidates[index].run
-                frame, pixels = next(inputs)
-                run(pixels)
-                for _ in range(repeats):
-                    start = perf_counter()
-                    run(pixels)
-                    times[index].append(perf_counter() - start)
-                start = perf_counter()
-                _segment(candidates[index], frame, bundle.preprocess)
-                totals[index].append(perf_counter() - start)
+                turn = next(turns)
+                _take_turn(candidates[index], pixels[candidates[index].preprocess][turn], frames[turn], repeats)
             advance()
-    for candidate, seconds, whole in zip(candidates, times, totals, strict=True):
-        latency = Latency.of(np.array(seconds))
+    for candidate in candidates:
+        latency = Latency.of(np.array(candidate.seconds))
         row = candidate.row
         row.p50_ms, row.p90_ms, row.p99_ms, row.fps = latency.p50_ms, latency.p90_ms, latency.p99_ms, latency.fps
-        row.total_p50_ms = float(np.median(whole)) * 1e3
+        row.total_p50_ms = float(np.median(candidate.total_seconds)) * 1e3
 
 
-def _segment(candidate: Candidate, frame: Frame, preprocess: Preprocess) -> None:
+def _take_turn(candidate: Candidate, pixels: Array, frame: Frame, repeats: int) -> None:
+    run = candidate.run
+    run(pixels)
+    for _ in range(repeats):
+        start = perf_counter()
+        run(pixels)
+        candidate.seconds.append(perf_counter() - start)
+    start = perf_counter()
     try:
-        to_mask(candidate.run(to_input(frame, preprocess)), frame.shape)
+        candidate.segment(frame)
     except EdgesegError as error:
-        candidate.row.passed, candidate.row.reason = False, str(error)
+        candidate.fail(error)
+    candidate.total_seconds.append(perf_counter() - start)
 
 
 def measure_footprints(candidates: Sequence[Candidate], threads: int | None) -> None:

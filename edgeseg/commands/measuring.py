@@ -1,11 +1,9 @@
-"""What bench and verify share: every artifact loaded on every runtime present, compared on the same frames."""
+"""What bench, verify and frontier share: their options, and candidates compared on the same frames."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,46 +11,24 @@ import click
 import numpy as np
 
 from edgeseg import metrics, plugins
+from edgeseg.commands.candidates import Candidate, FrameScore
 from edgeseg.commands.progress import progress
-from edgeseg.commands.rows import Report, Row
+from edgeseg.commands.rows import Report
 from edgeseg.commands.sources import source_options
 from edgeseg.dataset import FrameFolder, Sample, read_folder, read_pair
-from edgeseg.errors import BadInput, EdgesegError, InferenceError, MissingDependency
+from edgeseg.errors import BadInput, EdgesegError
 from edgeseg.frames import read_image
-from edgeseg.parity import Comparison, ReferenceFrame, RunLogits, failed_gate, nchw_runner, reference_frame
-from edgeseg.preprocess import to_input, to_mask
-from edgeseg.types import Artifact, Bundle, Gates, Mask, Precision, Session
+from edgeseg.parity import ReferenceFrame, RunLogits, failed_gate, reference_frame
+from edgeseg.types import Bundle, Gates, Mask, Precision
 
 EVALUATION_SPLITS = ("test", "val")
-
-
-@dataclass(slots=True)
-class Candidate:
-    """Something that turns raw pixels into logits, with the row it fills. `session` is None for the torch source."""
-
-    row: Row
-    run: RunLogits
-    artifact: Artifact | None = None
-    session: Session | None = None
-    comparison: Comparison = field(default_factory=Comparison)
-    exams: list[str] = field(default_factory=list)
-    hc_errors: list[float] = field(default_factory=list)
-    hc_exams: list[str] = field(default_factory=list)
 
 
 def measuring_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add what bench and verify both take: frames, runtimes, device, JSON, and the source to compare with."""
     options = (
         click.option("--data", type=click.Path(path_type=Path), help="Frames folder; the golden frames without."),
-        click.option("--split", help="Of the folder's index; test, then val, then all frames by default."),
-        click.option(
-            "--runtime",
-            "runtimes",
-            multiple=True,
-            type=click.Choice(list(plugins.RUNTIMES)),
-            help="Repeatable; every engine that is installed by default.",
-        ),
-        click.option("--device", default="auto", show_default=True, help="Of the runtimes, as in cpu or npu."),
+        engine_options,
         click.option(
             "--json",
             "json_path",
@@ -68,72 +44,29 @@ def measuring_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add which frames of a folder, and which runtimes on which device."""
+    options = (
+        click.option("--split", help="Of the folder's index; test, then val, then all frames by default."),
+        click.option(
+            "--runtime",
+            "runtimes",
+            multiple=True,
+            type=click.Choice(list(plugins.RUNTIMES)),
+            help="Repeatable; every engine that is installed by default.",
+        ),
+        click.option("--device", default="auto", show_default=True, help="Of the runtimes, as in cpu or npu."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 def _in_a_folder(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:
     """Known before minutes of measuring, not after."""
     if value is not None and not os.access(value.parent, os.W_OK):
         raise click.BadParameter(f"{value.parent} is not a folder that can be written")
     return value
-
-
-@contextlib.contextmanager
-def load_candidates(
-    bundle: Bundle, runtimes: Sequence[str], device: str, threads: int | None
-) -> Iterator[tuple[list[Candidate], list[Row]]]:
-    """Every artifact on every runtime that reads its format.
-
-    Args:
-        bundle: an opened bundle.
-        runtimes: names; all engines where empty, and then one that is not installed is no error.
-        device: of the runtimes, or "auto".
-        threads: CPU threads, None for the engines' own choice.
-
-    Yields:
-        The loaded candidates, and a row with the reason for each pair that could not be loaded.
-    """
-    candidates: list[Candidate] = []
-    missing: list[Row] = []
-    with contextlib.ExitStack() as stack:
-        for name in runtimes or plugins.ENGINES:
-            runtime = plugins.runtime(name)
-            for artifact in bundle.artifacts:
-                if artifact.format not in runtime.formats:
-                    continue
-                row = Row(artifact.format, artifact.precision, name, device, threads, size_mb=artifact.size_bytes / 1e6)
-                try:
-                    session = stack.enter_context(runtime.load(artifact.path, device=device, threads=threads))
-                except (InferenceError, MissingDependency) as error:
-                    if runtimes:
-                        raise
-                    row.reason = str(error)
-                    row.passed = None if isinstance(error, MissingDependency) else False
-                    missing.append(row)
-                    continue
-                row.device = session.device
-                run = nchw_runner(session.run, session.inputs, session.outputs)
-                candidates.append(Candidate(row, run, artifact, session))
-        if not candidates:
-            reasons = "; ".join(sorted({r.reason or "" for r in missing})) or "no artifact fits"
-            raise InferenceError(f"nothing in {bundle.path.name} can run here: {reasons}")
-        yield candidates, missing
-
-
-def torch_candidates(spec: str, options: dict[str, Any], bundle: Bundle, threads: int | None) -> list[Candidate]:
-    """The source as candidates: torch eager, and fused channels-last. Raises BadInput where it is another model."""
-    plugins.require("convert", f"measuring the source {spec}")
-    from edgeseg.converters.baseline import torch_baselines
-    from edgeseg.converters.source import SourceOptions, load_source
-
-    source = load_source(spec, SourceOptions(**options))
-    if (source.preprocess, source.classes) != (bundle.preprocess, bundle.classes):
-        raise BadInput(
-            f"{spec} has {source.preprocess} and classes {source.classes}, the bundle {bundle.preprocess} and "
-            f"{bundle.classes}: it is not this bundle's source"
-        )
-    made_from = bundle.manifest.provenance.source
-    if source.origin["kind"] == made_from.get("kind") and source.origin.get("sha256") != made_from.get("sha256"):
-        raise BadInput(f"{spec} has other weights than the source of this bundle: their SHA-256 differs")
-    runs = torch_baselines(source, threads)
-    return [Candidate(Row("torch", "fp32", name, "cpu", threads), run) for name, run in runs.items()]
 
 
 def evaluation_frames(data: Path, split: str | None) -> FrameFolder:
@@ -192,7 +125,7 @@ def compare_candidates(
         references = folder_references(folder, bundle, reference.run)
         offset = hc_offset(read_folder(data), len(bundle.classes))
     with progress("comparing", count) as advance:
-        measure_accuracy(everything, references, bundle, offset, advance)
+        measure_accuracy(everything, references, bundle.manifest.gates, offset, advance)
 
 
 def _stand_in(candidates: Sequence[Candidate]) -> Candidate:
@@ -213,27 +146,59 @@ def fill_execution(candidates: Iterable[Candidate]) -> None:
 def measure_accuracy(
     candidates: Sequence[Candidate],
     references: Iterable[tuple[ReferenceFrame, Sample | None]],
-    bundle: Bundle,
+    gates: Gates,
     hc_offset_px: float,
     advance: Callable[[], None] = lambda: None,
 ) -> None:
     """Fill the accuracy of every candidate's row, all of them on the same frames."""
     for reference, sample in references:
-        pixels = to_input(reference.frame, bundle.preprocess)
         for candidate in candidates:
             try:
-                logits = candidate.run(pixels)
-                mask = to_mask(logits, reference.frame.shape)
+                logits, mask = candidate.segment(reference.frame)
             except EdgesegError as error:
-                candidate.row.passed, candidate.row.reason = False, str(error)
+                candidate.fail(error)
                 continue
             candidate.comparison.add(reference, logits, mask)
             if sample is not None:
-                candidate.exams.append(sample.exam)
-                _add_circumference(candidate, mask, sample, hc_offset_px)
+                candidate.scores.append(score(mask, reference.truth, sample, hc_offset_px))
         advance()
     for candidate in candidates:
-        _fill(candidate, bundle.manifest.gates)
+        _fill(candidate, gates)
+
+
+def score_frames(
+    candidates: Sequence[Candidate],
+    folder: FrameFolder,
+    classes: int,
+    hc_offset_px: float,
+    advance: Callable[[], None] = lambda: None,
+) -> None:
+    """Score every candidate's masks on the same frames against the folder's references, without a source.
+
+    A candidate that fails on a frame is marked and left out from there on.
+    """
+    for sample in folder.samples:
+        frame, truth = read_pair(sample, classes)
+        for candidate in candidates:
+            if candidate.row.passed is False:
+                continue
+            try:
+                _, mask = candidate.segment(frame)
+            except EdgesegError as error:
+                candidate.fail(error)
+            else:
+                candidate.scores.append(score(mask, truth, sample, hc_offset_px))
+        advance()
+
+
+def score(mask: Mask, truth: Mask | None, sample: Sample, hc_offset_px: float) -> FrameScore:
+    """Score a mask [H, W] against the reference mask [H, W] and the reference circumference, where they are known."""
+    error = None
+    if sample.pixel_size_mm is not None and sample.hc_mm_reference is not None:
+        measured = metrics.head_circumference_mm(mask, sample.pixel_size_mm, hc_offset_px)
+        # A head that was not found is an error of its whole circumference, not a frame to leave out.
+        error = abs((measured or 0.0) - sample.hc_mm_reference)
+    return FrameScore(sample.exam, None if truth is None else metrics.dice(mask, truth), error)
 
 
 def hc_offset(folder: FrameFolder, classes: int) -> float:
@@ -247,15 +212,6 @@ def hc_offset(folder: FrameFolder, classes: int) -> float:
     )
 
 
-def _add_circumference(candidate: Candidate, mask: Mask, sample: Sample, offset_px: float) -> None:
-    if sample.pixel_size_mm is None or sample.hc_mm_reference is None:
-        return
-    measured = metrics.head_circumference_mm(mask, sample.pixel_size_mm, offset_px)
-    # A head that was not found is an error of its whole circumference, not a frame to leave out.
-    candidate.hc_errors.append(abs((measured or 0.0) - sample.hc_mm_reference))
-    candidate.hc_exams.append(sample.exam)
-
-
 def _fill(candidate: Candidate, gates: Gates) -> None:
     row, comparison = candidate.row, candidate.comparison
     if not comparison.errors:
@@ -264,11 +220,11 @@ def _fill(candidate: Candidate, gates: Gates) -> None:
     row.frames = parity.frames
     row.dice, row.dice_source, row.agreement = parity.dice, parity.dice_source, parity.agreement
     row.sqnr_db, row.logit_error = parity.sqnr_db, parity.logit_error
-    if comparison.dice:
-        row.dice_ci = metrics.bootstrap_interval(comparison.dice, candidate.exams)
-    if candidate.hc_errors:
-        row.hc_mae_mm = float(np.mean(candidate.hc_errors))
-        row.hc_mae_ci = metrics.bootstrap_interval(candidate.hc_errors, candidate.hc_exams)
+    if dice := [(s.dice, s.exam) for s in candidate.scores if s.dice is not None]:
+        row.dice_ci = metrics.bootstrap_interval(*zip(*dice, strict=True))
+    if errors := [(s.hc_error_mm, s.exam) for s in candidate.scores if s.hc_error_mm is not None]:
+        row.hc_mae_mm = float(np.mean([error for error, _ in errors]))
+        row.hc_mae_ci = metrics.bootstrap_interval(*zip(*errors, strict=True))
     if row.passed is None and candidate.artifact is not None:
         row.reason = failed_gate(parity, gates, Precision(row.precision))
         row.passed = row.reason is None

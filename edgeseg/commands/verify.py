@@ -8,12 +8,11 @@ from typing import Any
 import click
 
 from edgeseg.bundle import open_bundle
+from edgeseg.commands.candidates import load_candidates, torch_candidates
 from edgeseg.commands.measuring import (
     compare_candidates,
     fill_execution,
-    load_candidates,
     measuring_options,
-    torch_candidates,
 )
 from edgeseg.commands.rows import Report, intervals, print_rows
 from edgeseg.errors import BadInput
