@@ -11,7 +11,7 @@ import msgspec
 import safetensors
 import safetensors.torch
 
-from edgeseg.converters.models.unet import UNet, architecture, build
+from edgeseg.converters.models.build import Segmenter, architecture, build
 from edgeseg.converters.weights import read_tensors, shortened
 from edgeseg.errors import BadInput, ConversionError
 from edgeseg.types import Preprocess
@@ -38,7 +38,9 @@ class CheckpointInfo:
     schema: int = 1
 
 
-def save_checkpoint(path: Path, model: UNet, preprocess: Preprocess, classes: tuple[str, ...], training: Any) -> None:
+def save_checkpoint(
+    path: Path, model: Segmenter, preprocess: Preprocess, classes: tuple[str, ...], training: Any
+) -> None:
     """Write a checkpoint; a kill in the middle leaves the old file or none, never half of one."""
     info = CheckpointInfo(architecture(model), preprocess, classes, training)
     metadata = {_KEY: msgspec.json.encode(info, order="deterministic").decode()}
@@ -49,7 +51,7 @@ def save_checkpoint(path: Path, model: UNet, preprocess: Preprocess, classes: tu
     part.replace(path)
 
 
-def load_checkpoint(path: Path | str) -> tuple[UNet, CheckpointInfo]:
+def load_checkpoint(path: Path | str) -> tuple[Segmenter, CheckpointInfo]:
     """Build the model of a checkpoint, in eval mode, and return it with its metadata.
 
     Raises:

@@ -271,7 +271,8 @@ def _check_target(prune: Prune, path: str) -> None:
     targets = {n: v for n in ("ratio", "macs", "latency_ms") if (v := getattr(prune, n)) is not None}
     if len(targets) != 1:
         raise BadInput(
-            f"{path} [prune] has {' and '.join(targets) or 'no target'}, expected exactly one of ratio, macs, latency_ms"
+            f"{path} [prune] has {' and '.join(targets) or 'no target'}, "
+            f"expected exactly one of ratio, macs, latency_ms"
         )
 
 

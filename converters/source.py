@@ -91,12 +91,14 @@ class Normalised(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Raw pixels [N, C, H, W] float32 to logits [N, L, h, w]."""
-        output = self.module(pixels * self.scale + self.shift)
-        if isinstance(output, dict):
-            output = output["out"] if "out" in output else next(iter(output.values()))
-        if isinstance(output, tuple | list):
-            output = output[0]
-        return output  # type: ignore[no-any-return]
+        return logits_of(self.module(pixels * self.scale + self.shift))
+
+
+def logits_of(output: Any) -> Tensor:
+    """The logits in what a segmenter returns: a tensor, a dictionary (its "out" first), or the first of several."""
+    if isinstance(output, dict):
+        output = output["out"] if "out" in output else next(iter(output.values()))
+    return output[0] if isinstance(output, tuple | list) else output  # type: ignore[no-any-return]
 
 
 def load_source(spec: str, options: SourceOptions | None = None) -> Source:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from edgeseg.dataset import FrameFolder, Sample, evenly_spaced, read_all
 from edgeseg.errors import BadInput
+from edgeseg.parity import RunLogits, reference_frame
 from edgeseg.preprocess import to_input
 from edgeseg.types import Frame, Mask, Preprocess
 
@@ -72,13 +73,25 @@ class TrainingData:
 
 
 class ValidationData:
-    """Frames at the network's size with their masks at the frames' own."""
+    """Frames at the network's size with their masks at the frames' own.
 
-    def __init__(self, samples: FrameFolder, preprocess: Preprocess, classes: int) -> None:
+    Args:
+        samples: the frames.
+        preprocess: the network's size and normalisation.
+        classes: number of classes with the background.
+        source: gives the masks of frames that have none; None where all have one.
+    """
+
+    def __init__(
+        self, samples: FrameFolder, preprocess: Preprocess, classes: int, source: RunLogits | None = None
+    ) -> None:
         self.preprocess = preprocess
-        self.pairs: list[tuple[Tensor, Mask]] = [
-            (self._image(frame), mask) for frame, mask in read_all(samples.samples, classes)
-        ]
+        if source is None:
+            pairs = read_all(samples.samples, classes)
+        else:
+            frames = [s.read_frame() for s in samples.samples]
+            pairs = [(f, reference_frame(f, None, preprocess, source).mask) for f in frames]
+        self.pairs: list[tuple[Tensor, Mask]] = [(self._image(frame), mask) for frame, mask in pairs]
 
     def _image(self, frame: Frame) -> Tensor:
         return normalise(torch.from_numpy(to_input(frame, self.preprocess) / 255), self.preprocess)

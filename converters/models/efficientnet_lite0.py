@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from edgeseg.converters.models.blocks import scaled
+from edgeseg.converters.models.blocks import PackedStem, scaled
 
 # kernel, stride of the first, expansion, channels, repeats
 _STAGES = (
@@ -71,17 +71,21 @@ class InvertedResidual(nn.Module):
 
 
 class EfficientNetLite0Encoder(nn.Module):
-    """Features at strides 2, 4, 8, 16 and 32; the head convolution and classifier are left out.
+    """Features at strides 2, 4, 8, 16 and 32, or from stride 4 on with a packed stem.
+
+    The head convolution and classifier are left out. A packed stem stands in the place of everything up to the first
+    block of stride 4; the others keep their names and their weights.
 
     Attributes:
-        channels: of the five features, finest first.
+        channels: of the features, finest first.
     """
 
-    def __init__(self, in_channels: int = 3, width: float = 1.0) -> None:
+    def __init__(self, in_channels: int = 3, width: float = 1.0, packed_stem: bool = False) -> None:
         super().__init__()
         current = scaled(32, width)
-        self.conv_stem = _conv(in_channels, current, 3, 2)
-        self.bn1 = nn.BatchNorm2d(current, eps=_EPS)
+        if not packed_stem:
+            self.conv_stem = _conv(in_channels, current, 3, 2)
+            self.bn1 = nn.BatchNorm2d(current, eps=_EPS)
         self.act = nn.ReLU6(inplace=True)
         stages = []
         sizes = []
@@ -98,15 +102,22 @@ class EfficientNetLite0Encoder(nn.Module):
                 current = outputs
             stages.append(nn.Sequential(*blocks))
             sizes.append(current)
+        self.skips: tuple[int, ...] = _SKIPS
+        self.packed_stem = packed_stem
+        if packed_stem:
+            stages[0] = nn.Sequential()
+            stages[1][0] = PackedStem(in_channels, sizes[1], 8)
+            self.skips = _SKIPS[1:]
         self.blocks = nn.ModuleList(stages)
-        self.channels = (*(sizes[i] for i in _SKIPS), current)
+        self.channels = (*(sizes[i] for i in self.skips), current)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """[N, C, H, W] to five maps of strides 2, 4, 8, 16, 32."""
-        x = self.act(self.bn1(self.conv_stem(x)))
+        """[N, C, H, W] to maps of strides 2 (without a packed stem), 4, 8, 16, 32."""
+        if not self.packed_stem:
+            x = self.act(self.bn1(self.conv_stem(x)))
         skips = []
         for index, stage in enumerate(self.blocks):
             x = stage(x)
-            if index in _SKIPS:
+            if index in self.skips:
                 skips.append(x)
         return (*skips, x)

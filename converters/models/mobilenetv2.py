@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from edgeseg.converters.models.blocks import ConvBnRelu6, scaled
+from edgeseg.converters.models.blocks import ConvBnRelu6, PackedStem, scaled
 
 # expansion, channels, repeats, stride of the first: table 2 of the paper
 _STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
@@ -33,15 +33,16 @@ class InvertedResidual(nn.Module):
 
 
 class MobileNetV2Encoder(nn.Module):
-    """Features at strides 2, 4, 8, 16 and 32.
+    """Features at strides 2, 4, 8, 16 and 32, or from stride 4 on with a packed stem.
 
-    The classifier and its 1x1 convolution to 1280 channels (`features.18`) are left out: no skip uses them.
+    The classifier and its 1x1 convolution to 1280 channels (`features.18`) are left out: no skip uses them. A packed
+    stem stands in the place of the first three features; the others keep their names and their weights.
 
     Attributes:
-        channels: of the five features, finest first.
+        channels: of the features, finest first.
     """
 
-    def __init__(self, in_channels: int = 3, width: float = 1.0) -> None:
+    def __init__(self, in_channels: int = 3, width: float = 1.0, packed_stem: bool = False) -> None:
         super().__init__()
         current = scaled(32, width)
         layers: list[nn.Module] = [ConvBnRelu6(in_channels, current, 3, 2)]
@@ -52,14 +53,18 @@ class MobileNetV2Encoder(nn.Module):
                 layers.append(InvertedResidual(current, outputs, stride if index == 0 else 1, expansion))
                 current = outputs
                 sizes.append(current)
+        self.skips: tuple[int, ...] = _SKIPS
+        if packed_stem:
+            layers[:3] = [nn.Identity(), nn.Identity(), PackedStem(in_channels, sizes[2], 8)]
+            self.skips = _SKIPS[1:]
         self.features = nn.ModuleList(layers)
-        self.channels = (*(sizes[i] for i in _SKIPS), current)
+        self.channels = (*(sizes[i] for i in self.skips), current)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """[N, C, H, W] to five maps of strides 2, 4, 8, 16, 32."""
+        """[N, C, H, W] to maps of strides 2 (without a packed stem), 4, 8, 16, 32."""
         skips = []
         for index, layer in enumerate(self.features):
             x = layer(x)
-            if index in _SKIPS:
+            if index in self.skips:
                 skips.append(x)
         return (*skips, x)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from edgeseg.errors import BadInput
 
 Encoder = MobileNetV2Encoder | EfficientNetLite0Encoder
 
-ENCODERS: dict[str, Callable[[int, float], Encoder]] = {
+ENCODERS: dict[str, Callable[[int, float, bool], Encoder]] = {
     "efficientnet-lite0-unet": EfficientNetLite0Encoder,
     "mobilenetv2-unet": MobileNetV2Encoder,
 }
@@ -36,6 +36,8 @@ class UNetOptions:
         full_resolution: bring the logits to the input's size in the graph (bilinear). Off, they leave at the
             decoder's own stride and the resize to the frame does it all at once: that last upsampling is 15 % of
             the int8 time (docs/decisions.md) and adds nothing that the second resize would keep.
+        packed_stem: one layer to stride 4 instead of the encoder's first ones, which are half of its time and little
+            of its knowledge; the decoder then has no skip at stride 2.
     """
 
     in_channels: int = 1
@@ -45,6 +47,7 @@ class UNetOptions:
     join: str = "concat"
     upsample: str = "bilinear"
     full_resolution: bool = False
+    packed_stem: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "decoder", tuple(self.decoder))
@@ -64,7 +67,7 @@ class UNetOptions:
                 raise BadInput(message)
 
 
-# Fewer and cheaper operators for int8 kernels, logits at stride 4: what the compression steps build on.
+# Fewer and cheaper operators for int8 kernels, logits at stride 4.
 EDGE: dict[str, Any] = {"decoder": (96, 48, 32), "join": "add", "upsample": "nearest"}
 
 
@@ -79,7 +82,7 @@ class UNet(nn.Module):
         super().__init__()
         self.name = name
         self.options = options
-        self.encoder = ENCODERS[name](options.in_channels, options.width)
+        self.encoder = ENCODERS[name](options.in_channels, options.width, options.packed_stem)
         *skips, current = self.encoder.channels
         joined: list[int] = [*skips[::-1], 0]
         stages = []
@@ -87,8 +90,10 @@ class UNet(nn.Module):
             stages.append(UpBlock(current, skip, outputs, options.join, options.upsample))
             current = outputs
         self.decoder = nn.ModuleList(stages)
+        self.decoder_stride = 32 >> len(stages)
         self.head = nn.Conv2d(current, 1 if options.classes == 2 else options.classes, 1)
-        self.logit_stride = 32 >> len(stages)
+        self.divisor = 32
+        self.logit_stride = 1 if options.full_resolution else self.decoder_stride
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, in_channels, H, W] float32 to logits [N, L, H / s, W / s] float32."""
@@ -96,29 +101,6 @@ class UNet(nn.Module):
         for index, stage in enumerate(self.decoder):
             x = stage(x, skips[-1 - index] if index < len(skips) else None)
         x = self.head(x)
-        if self.options.full_resolution and self.logit_stride > 1:
-            x = F.interpolate(x, scale_factor=float(self.logit_stride), mode="bilinear", align_corners=False)
+        if self.logit_stride < self.decoder_stride:
+            x = F.interpolate(x, scale_factor=float(self.decoder_stride), mode="bilinear", align_corners=False)
         return x
-
-
-def build(name: str, **options: Any) -> UNet:
-    """A reference segmenter with random weights.
-
-    Args:
-        name: "mobilenetv2-unet" or "efficientnet-lite0-unet".
-        options: fields of UNetOptions.
-
-    Raises:
-        BadInput: for an unknown name, an unknown option or a value out of range.
-    """
-    if name not in ENCODERS:
-        raise BadInput(f"unknown architecture {name!r}, expected one of {', '.join(ENCODERS)}")
-    known = {f.name for f in fields(UNetOptions)}
-    if unknown := sorted(options.keys() - known):
-        raise BadInput(f"unknown option {unknown[0]!r} of {name}, expected some of {', '.join(sorted(known))}")
-    return UNet(name, UNetOptions(**options))
-
-
-def architecture(model: UNet) -> dict[str, Any]:
-    """What `build` needs to make this model again: {"name", "options"}."""
-    return {"name": model.name, "options": asdict(model.options)}

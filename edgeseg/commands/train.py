@@ -65,7 +65,8 @@ def train(data: Path, output: Path, arch: str, edge: bool, encoder_weights: Path
     import torch
 
     from edgeseg.converters.models.unet import EDGE
-    from edgeseg.converters.train import Epoch, TrainOptions
+    from edgeseg.converters.fit import Epoch
+    from edgeseg.converters.train import TrainOptions
     from edgeseg.converters.train import train as run
 
     if options["threads"]:
