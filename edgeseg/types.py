@@ -266,6 +266,31 @@ class Execution:
 
 
 @dataclass(frozen=True, slots=True)
+class LayerTime:
+    """What one executed layer costs, by the engine's own clock.
+
+    Attributes:
+        name: the engine's; after fusion it may stand for several layers of the model.
+        kind: the engine's name of the operation, as in `Convolution` or `QLinearConv`.
+        precision: really executed, as in `int8` or `fp32`.
+        time_us: median over runs, in microseconds.
+        macs: multiply-accumulates of a convolution or matrix product, by the shapes the engine reports; None for
+            other layers, and where the engine does not tell the shapes.
+    """
+
+    name: str
+    kind: str
+    precision: str
+    time_us: float
+    macs: int | None = None
+
+    @property
+    def gmacs_per_s(self) -> float | None:
+        """10^9 multiply-accumulates a second; None where there are none, or the time is below the clock's step."""
+        return self.macs / self.time_us / 1e3 if self.macs and self.time_us else None
+
+
+@dataclass(frozen=True, slots=True)
 class Latency:
     """Percentiles of a set of timings, in ms."""
 

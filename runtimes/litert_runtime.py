@@ -15,7 +15,7 @@ import numpy as np
 
 from edgeseg.errors import InferenceError, MissingDependency
 from edgeseg.runtimes.runtime import EngineRuntime, EngineSession, Layer, engine_errors, tally
-from edgeseg.types import Array, Execution, Format, Layout, TensorSpec
+from edgeseg.types import Array, Execution, Format, LayerTime, Layout, TensorSpec
 
 _PACKAGES = {"ai-edge-litert": "ai_edge_litert.interpreter", "tflite-runtime": "tflite_runtime.interpreter"}
 _PRECISIONS = {"float32": "fp32", "float16": "fp16", "uint8": "int8"}
@@ -90,6 +90,13 @@ class LiteRtSession(EngineSession):
             self._in = [_port(details) for details in self._interpreter.get_input_details()]
             self._out = [_port(details) for details in self._interpreter.get_output_details()]
         super().__init__(tuple(port.spec for port in self._in), tuple(port.spec for port in self._out), device)
+
+    def profile(self, feeds: Mapping[str, Array], runs: int) -> tuple[LayerTime, ...]:
+        """Raise InferenceError: neither LiteRT's nor TensorFlow Lite's Python package has a clock for each layer."""
+        raise InferenceError(
+            "litert has no times per layer in Python: build TensorFlow Lite's benchmark_model and run it with "
+            "--enable_op_profiling=true, or profile the same model on openvino or onnxruntime"
+        )
 
     def _infer(self, feeds: Mapping[str, Array]) -> Mapping[str, Array]:
         interpreter = self._interpreter

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
 from edgeseg.errors import MissingDependency, NoSuchDevice
+from edgeseg.runtimes.onnx_profile import Event, layer_times, node_events
+from edgeseg.runtimes.onnx_wide import WIDE, wide_model
 from edgeseg.runtimes.runtime import EngineRuntime, EngineSession, Layer, engine_errors, tally
-from edgeseg.types import Array, Execution, Format, TensorSpec
+from edgeseg.types import Array, Execution, Format, LayerTime, TensorSpec
 
 _PROVIDERS = {
     "cpu": "CPUExecutionProvider",
@@ -60,6 +61,17 @@ class OnnxRuntime(EngineRuntime):
     def _open(self, artifact: Path, device: str, threads: int | None) -> OnnxSession:
         return OnnxSession(artifact, device, threads)
 
+    def wide_layers(self, int8: bool, threads: int | None, runs: int) -> tuple[LayerTime, ...]:
+        """Times of the layers of wide convolutions on the CPU: see `edgeseg.runtimes.profile`."""
+        layers: list[LayerTime] = []
+        with engine_errors("onnxruntime cannot run a wide convolution", _NOISE):
+            for channels, side in WIDE:
+                model = wide_model(channels, side, int8)
+                image = np.ones((1, channels, side, side), np.uint8 if int8 else np.float32)
+                create = partial(_engine().InferenceSession, model, providers=[_PROVIDERS["cpu"]])
+                layers += layer_times(lambda: _options(threads), create, _event_precision, {"x": image}, runs)
+        return tuple(layers)
+
 
 class OnnxSession(EngineSession):
     """An onnxruntime.InferenceSession.
@@ -82,20 +94,22 @@ class OnnxSession(EngineSession):
             arrays = {name: np.ascontiguousarray(array) for name, array in feeds.items()}
             return dict(zip(self._names, self._session.run(self._names, arrays), strict=True))
 
+    def profile(self, feeds: Mapping[str, Array], runs: int) -> tuple[LayerTime, ...]:
+        """Time every executed layer: see `edgeseg.runtimes.profile`. The model is loaded again, twice."""
+        self._check_open()
+        self._check_feeds(feeds)
+        artifact, device, threads = self._source
+        with engine_errors(f"onnxruntime cannot profile {artifact.name}", _NOISE):
+            create = partial(_create, artifact, device, threads)
+            return layer_times(lambda: _options(threads), create, _event_precision, feeds, runs)
+
     def _inspect(self) -> Execution:
         """Profile one run of a second, short-lived session: only a profile names what was really executed."""
         artifact, device, threads = self._source
-        with (
-            tempfile.TemporaryDirectory(prefix="edgeseg-") as folder,
-            engine_errors(f"onnxruntime cannot profile {artifact.name}", _NOISE),
-        ):
-            options = _options(threads)
-            options.enable_profiling = True
-            options.profile_file_prefix = str(Path(folder) / "profile")
-            session = _create(artifact, device, threads, options)
-            session.run(None, {spec.name: _zeros(spec) for spec in self.inputs})
-            events = json.loads(Path(session.end_profiling()).read_text("utf-8"))
-        return tally(_layers(events), _PROVIDERS[device])
+        with engine_errors(f"onnxruntime cannot profile {artifact.name}", _NOISE):
+            create = partial(_create, artifact, device, threads)
+            events = node_events(_options(threads), create, {spec.name: _zeros(spec) for spec in self.inputs}, 1)
+        return tally(map(_layer, events), _PROVIDERS[device])
 
     def _release(self) -> None:
         del self._session
@@ -121,8 +135,8 @@ def _options(threads: int | None) -> Any:
     return options
 
 
-def _create(artifact: Path, device: str, threads: int | None, options: Any) -> Any:
-    session = _engine().InferenceSession(artifact, options, providers=_providers(artifact, device))
+def _create(artifact: Path, device: str, threads: int | None, options: Any, **rest: Any) -> Any:
+    session = _engine().InferenceSession(artifact, options, providers=_providers(artifact, device), **rest)
     # The engine falls back to the CPU without an error where a provider cannot start.
     if _PROVIDERS[device] not in session.get_providers():
         raise NoSuchDevice(
@@ -167,15 +181,13 @@ def _zeros(spec: TensorSpec) -> Array:
     return np.zeros([max(side, 1) for side in spec.shape], spec.dtype)
 
 
-def _layers(events: list[dict[str, Any]]) -> Iterator[Layer]:
-    for event in events:
-        arguments = event.get("args", {})
-        if event.get("cat") == "Node" and "provider" in arguments:
-            kind = arguments["op_name"]
-            yield Layer(kind, arguments["provider"], _precision(kind, arguments.get("input_type_shape", [])))
+def _layer(event: Event) -> Layer:
+    arguments = event["args"]
+    return Layer(arguments["op_name"], arguments["provider"], _event_precision(event))
 
 
-def _precision(kind: str, inputs: list[dict[str, Any]]) -> str:
+def _event_precision(event: Event) -> str:
+    kind, inputs = event["args"]["op_name"], event["args"].get("input_type_shape", [])
     first = next(iter(inputs[0]), "float") if inputs else "float"
     # QLinearConcat and its like begin with a scale, so their first input does not tell.
     if kind.startswith("QLinear") or "Integer" in kind:

@@ -10,10 +10,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from edgeseg.errors import InferenceError, MissingDependency
+from edgeseg.runtimes.openvino_profile import layer_times, wide_models
 from edgeseg.runtimes.runtime import EngineRuntime, EngineSession, Layer, engine_errors, tally
-from edgeseg.types import Array, Execution, Format, TensorSpec
+from edgeseg.types import Array, Execution, Format, LayerTime, TensorSpec
 
 _PRECISIONS = {"f32": "fp32", "f16": "fp16", "u8": "int8", "i8": "int8"}
+_COUNTERS = {"PERF_COUNT": True}
 _NOISE = r"Exception from \S+:\d+:|Check '.*?' failed at \S+:\d+:|Available frontends:[^\n]*"
 
 
@@ -43,11 +45,21 @@ class OpenVinoRuntime(EngineRuntime):
     def _open(self, artifact: Path, device: str, threads: int | None) -> OpenVinoSession:
         return OpenVinoSession(artifact, device, threads)
 
+    def wide_layers(self, int8: bool, threads: int | None, runs: int) -> tuple[LayerTime, ...]:
+        """Times of the layers of wide convolutions on the CPU: see `edgeseg.runtimes.profile`."""
+        layers: list[LayerTime] = []
+        with engine_errors("openvino cannot run a wide convolution", _NOISE):
+            for model, image in wide_models(_engine(), int8):
+                compiled = _core().compile_model(model, "CPU", _config("cpu", threads) | _COUNTERS)
+                layers += layer_times(compiled, _PRECISIONS, [image], runs)
+        return tuple(layers)
+
 
 class OpenVinoSession(EngineSession):
     """A compiled model with one infer request on tensors that are set once: handing arrays over costs 60 us a call."""
 
     def __init__(self, artifact: Path, device: str, threads: int | None) -> None:
+        self._source = (artifact, device, threads)
         weights = artifact.with_suffix(".bin")
         if not weights.is_file():
             raise InferenceError(f"{weights} is missing: an OpenVINO model is an .xml with its .bin")
@@ -62,6 +74,18 @@ class OpenVinoSession(EngineSession):
                 self._request.set_input_tensor(index, _engine().Tensor(array, shared_memory=True))
             for index, array in enumerate(self._out.values()):
                 self._request.set_output_tensor(index, _engine().Tensor(array, shared_memory=True))
+
+    def profile(self, feeds: Mapping[str, Array], runs: int) -> tuple[LayerTime, ...]:
+        """Time every executed layer: see `edgeseg.runtimes.profile`. The model is compiled again, with counters."""
+        self._check_open()
+        self._check_feeds(feeds)
+        artifact, device, threads = self._source
+        with engine_errors(f"openvino cannot profile {artifact.name}", _NOISE):
+            core = _core()
+            compiled = core.compile_model(
+                core.read_model(artifact), device.upper(), _config(device, threads) | _COUNTERS
+            )
+            return layer_times(compiled, _PRECISIONS, [feeds[spec.name] for spec in self.inputs], runs)
 
     def _infer(self, feeds: Mapping[str, Array]) -> Mapping[str, Array]:
         with engine_errors("openvino cannot run the model", _NOISE):

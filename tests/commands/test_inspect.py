@@ -1,0 +1,115 @@
+"""`edgeseg inspect`: what a bundle is, and the time of each layer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+
+from edgeseg.bundle import MANIFEST
+
+Invoke = Callable[..., Result]
+
+
+def test_a_bundle_is_described_with_its_hashes(invoke: Invoke, bundle: Path, tmp_path: Path) -> None:
+    result = invoke("inspect", bundle, "--json", tmp_path / "i.json")
+    assert result.exit_code == 0, result.output
+    manifest = json.loads((bundle / MANIFEST).read_text())
+    for artifact in manifest["artifacts"]:
+        name = f"{artifact['format']}-{artifact['precision']} "
+        row = next(line for line in result.stdout.splitlines() if line.startswith(name))
+        assert all(file["sha256"][:12] in row for file in artifact["files"])
+    for text in ("classes: background", "height 64, width 96", "agreement_min 0.995", "golden frames: 8",
+                 "step: makes onnx fp32", "compression: none recorded", "torch 2."):  # fmt: skip
+        assert text in result.stdout
+    content = json.loads((tmp_path / "i.json").read_text())
+    assert (content["schema"], content["profile"], content["compression"]) == (1, None, None)
+    assert content["artifacts"] == manifest["artifacts"]
+    assert content["provenance"] == manifest["provenance"]
+
+
+def test_what_was_refused_is_shown_with_its_reason(invoke: Invoke, bundle_copy: Path) -> None:
+    manifest = json.loads((bundle_copy / MANIFEST).read_text())
+    manifest["refused"] = [{"format": "onnx", "precision": "fp16", "reason": "SQNR dB 3.0, gate >= 20"}]
+    (bundle_copy / MANIFEST).write_text(json.dumps(manifest))
+    result = invoke("inspect", bundle_copy)
+    assert result.exit_code == 0, result.output
+    assert "refused: onnx-fp16: SQNR dB 3.0, gate >= 20" in result.stdout
+
+
+def test_a_changed_file_is_not_described(invoke: Invoke, bundle_copy: Path) -> None:
+    with (bundle_copy / "artifacts" / "model.fp32.onnx").open("r+b") as file:
+        file.seek(100)
+        file.write(b"\0\0\0")
+    result = invoke("inspect", bundle_copy)
+    assert result.exit_code == 1
+    assert "SHA-256" in result.stderr
+
+
+def test_every_layer_is_profiled(invoke: Invoke, bundle: Path, tmp_path: Path) -> None:
+    result = invoke("inspect", bundle, "--profile", "--threads", "1", "--runs", "5", "--json", tmp_path / "p.json")
+    assert result.exit_code == 0, result.output
+    profile = json.loads((tmp_path / "p.json").read_text())["profile"]
+    assert profile["peak"]["int8_gmacs"] > 0
+    rows = {(r["runtime"], r["precision"]): r for r in profile["rows"]}
+    assert len(rows) == 6
+    for precision in ("fp32", "int8"):
+        check_row(rows["openvino", precision])
+        check_row(rows["onnxruntime", precision])
+        litert = rows["litert", precision]
+        assert "no times per layer" in litert["reason"]
+        assert litert["layers"] == []
+        assert litert["time_us"] is litert["macs"] is litert["share_of_peak"] is None
+        assert litert["run_us"] > 0
+    # The same network, so the same work, whatever an engine makes of it.
+    assert len({row["macs"] for key, row in rows.items() if key[0] != "litert"}) == 1
+    assert "peak of this core: " in result.stdout
+    assert "openvino-int8 on openvino (cpu): " in result.stdout
+    header = next(line for line in result.stdout.splitlines() if line.startswith("layer "))
+    assert header.split("  ")[0] == "layer"
+    assert "by kind: " in result.stdout
+
+
+def check_row(row: dict[str, Any]) -> None:
+    layers = row["layers"]
+    assert row["reason"] is None
+    assert row["threads"] == 1
+    assert row["time_us"] == pytest.approx(sum(layer["time_us"] for layer in layers))
+    assert sum(layer["share"] for layer in layers) == pytest.approx(1)
+    convolutions = [layer for layer in layers if "Conv" in layer["kind"]]
+    assert len(convolutions) == 5
+    assert row["macs"] == sum(layer["macs"] for layer in convolutions)
+    assert 0 < row["share_of_peak"] < 1
+    for layer in convolutions:
+        assert layer["precision"] == row["precision"]
+        assert layer["gmacs_per_s"] == pytest.approx(layer["macs"] / layer["time_us"] / 1e3)
+    assert all(layer["macs"] is None for layer in layers if layer not in convolutions)
+
+
+def test_one_precision_on_one_runtime(invoke: Invoke, bundle: Path) -> None:
+    result = invoke("inspect", bundle, "--profile", "--runtime", "openvino", "--precision", "int8", "--runs", "2")
+    assert result.exit_code == 0, result.output
+    titles = [line for line in result.stdout.splitlines() if " layers, " in line]
+    assert [title.split(" (")[0] for title in titles] == ["openvino-int8 on openvino"]
+    assert "fp32 on" not in result.stdout
+    assert "litert" not in result.stdout
+
+
+def test_nothing_to_time_exits_1_with_the_reason(invoke: Invoke, bundle: Path) -> None:
+    result = invoke("inspect", bundle, "--profile", "--runtime", "litert")
+    assert result.exit_code == 1
+    assert "no layer of tiny.edgeseg could be timed: litert has no times per layer" in result.stderr
+    absent = invoke("inspect", bundle, "--profile", "--precision", "fp16")
+    assert absent.exit_code == 1
+    assert "has no fp16 artifact, it has onnx-fp32" in absent.stderr
+
+
+@pytest.mark.parametrize("option", [("--runtime", "openvino"), ("--precision", "int8")])
+def test_what_only_a_profile_needs_is_bad_usage_without(option: tuple[str, str], invoke: Invoke, bundle: Path) -> None:
+    result = invoke("inspect", bundle, *option)
+    assert result.exit_code == 2
+    assert f"{option[0]} needs --profile" in result.stderr
