@@ -10,7 +10,9 @@ from typing import Any
 import msgspec
 import safetensors
 import safetensors.torch
+import torch
 
+from edgeseg.converters.channels import fit_channels
 from edgeseg.converters.models.build import Segmenter, architecture, build
 from edgeseg.converters.weights import read_tensors, shortened
 from edgeseg.errors import BadInput, ConversionError
@@ -29,6 +31,7 @@ class CheckpointInfo:
         classes: names, index 0 is the background.
         training: the training record: options, data hash, splits, scores, encoder weights, versions, machine.
         schema: version of this metadata.
+        pruned: the tensors have fewer channels than the architecture.
     """
 
     architecture: dict[str, Any]
@@ -36,13 +39,14 @@ class CheckpointInfo:
     classes: tuple[str, ...]
     training: dict[str, Any] = field(default_factory=dict)
     schema: int = 1
+    pruned: bool = False
 
 
 def save_checkpoint(
     path: Path, model: Segmenter, preprocess: Preprocess, classes: tuple[str, ...], training: Any
 ) -> None:
     """Write a checkpoint; a kill in the middle leaves the old file or none, never half of one."""
-    info = CheckpointInfo(architecture(model), preprocess, classes, training)
+    info = CheckpointInfo(architecture(model), preprocess, classes, training, pruned=_is_pruned(model))
     metadata = {_KEY: msgspec.json.encode(info, order="deterministic").decode()}
     state = {k: v.contiguous() for k, v in model.state_dict().items()}
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,10 +67,20 @@ def load_checkpoint(path: Path | str) -> tuple[Segmenter, CheckpointInfo]:
     info = read_info(file)
     try:
         model = build(info.architecture["name"], **info.architecture["options"])
-        model.load_state_dict(read_tensors(file))
-    except (BadInput, RuntimeError, KeyError, TypeError) as error:
+        tensors = read_tensors(file)
+        if info.pruned:
+            fit_channels(model, tensors)
+        model.load_state_dict(tensors)
+    except (BadInput, ConversionError, RuntimeError, KeyError, TypeError) as error:
         raise ConversionError(f"{file}: its weights do not fit its architecture: {shortened(error)}") from error
     return model.eval(), info
+
+
+def _is_pruned(model: Segmenter) -> bool:
+    made = architecture(model)
+    with torch.device("meta"):
+        dense = build(made["name"], **made["options"]).state_dict()
+    return any(tensor.shape != dense[name].shape for name, tensor in model.state_dict().items())
 
 
 def read_info(path: Path) -> CheckpointInfo:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from edgeseg.converters.channels import fit_channels
 from edgeseg.converters.checkpoint import file_sha256, load_checkpoint
 from edgeseg.converters.exported_program import load_exported_program
 from edgeseg.converters.torch_from_onnx import load_onnx
@@ -149,15 +150,31 @@ def _from_checkpoint(path: Path, options: SourceOptions) -> Source:
 def _from_factory(spec: str, options: SourceOptions) -> Source:
     module = _call_factory(spec)
     origin: dict[str, Any] = {"kind": "factory", "factory": spec}
-    if options.weights is not None:
-        try:
-            module.load_state_dict(read_tensors(options.weights))
-        except RuntimeError as error:
-            raise ConversionError(f"{options.weights} does not fit {spec}: {shortened(error)}") from error
-        origin |= {"file": options.weights.name, "sha256": file_sha256(options.weights)}
     first = next((m for m in module.modules() if isinstance(m, nn.Conv2d)), None)
     preprocess = _preprocess(options, (256, 256), first.in_channels if first else 1)
+    if options.weights is not None:
+        _load_weights(module, options.weights, spec, preprocess)
+        origin |= {"file": options.weights.name, "sha256": file_sha256(options.weights)}
     return _source(spec.partition(":")[2], module, preprocess, options.classes or (), origin)
+
+
+def _load_weights(module: nn.Module, path: Path, spec: str, preprocess: Preprocess) -> None:
+    """Load weights that fit, or whose only difference is that channels were pruned."""
+    tensors = read_tensors(path)
+    try:
+        module.load_state_dict(tensors)
+    except RuntimeError as error:
+        example = torch.zeros(1, preprocess.channels, preprocess.height, preprocess.width)
+        try:
+            with torch.no_grad():
+                dense = logits_of(module(example))
+                fit_channels(module, tensors)
+                module.load_state_dict(tensors)
+                fits = logits_of(module(example)).shape == dense.shape
+        except (ConversionError, RuntimeError):
+            fits = False
+        if not fits:
+            raise ConversionError(f"{path} does not fit {spec}: {shortened(error)}") from error
 
 
 def _call_factory(spec: str) -> nn.Module:
