@@ -11,7 +11,7 @@ import contextlib
 import copy
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -59,10 +59,15 @@ class Branches(Mapping[str, Branch]):
         example: [1, C, H, W] float32 as the module takes it.
 
     Raises:
-        UnsupportedModel: the module cannot be traced.
+        UnsupportedModel: the module has no layers, or cannot be traced.
     """
 
     def __init__(self, module: nn.Module, example: Tensor) -> None:
+        if not any(isinstance(m, nn.modules.conv._ConvNd | nn.Linear) for m in module.modules()):
+            raise UnsupportedModel(
+                f"{type(module).__name__} has no convolution or linear layer to prune (.pt2 and .onnx hold operators, "
+                "not layers): give the checkpoint or the factory that it was exported from"
+            )
         self.module, self.example = module.eval(), _noise_like(example)
         self.names = {m: name for name, m in module.named_modules()}
         self.graph = self._trace()
@@ -72,7 +77,7 @@ class Branches(Mapping[str, Branch]):
             for branch in _split(group, self.names, order):
                 number = sum(name.partition("#")[0] == branch.name for name in found)
                 name = f"{branch.name}#{number + 1}" if number else branch.name
-                found[name] = Branch(name, branch.layers, branch.channels, group, branch.whole)
+                found[name] = replace(branch, name=name, whole=branch.whole or self._tie(branch))
         self._branches = dict(sorted(found.items(), key=lambda item: order[item[0].partition("#")[0]]))
 
     def __getitem__(self, name: str) -> Branch:
@@ -142,6 +147,11 @@ class Branches(Mapping[str, Branch]):
             for parameter in frozen:
                 parameter.requires_grad_(False)
 
+    def _tie(self, branch: Branch) -> str:
+        """What speaks against taking one channel alone; empty where nothing does."""
+        alone = self._group(branch.group[0].dep.target.module, [branch.channels[0]])
+        return "has channels that can only leave with others of the same layer" if len(alone[0].idxs) > 1 else ""
+
     def _roots(self, cuts: Cuts) -> dict[nn.Module, list[int]]:
         roots: dict[nn.Module, list[int]] = {}
         for name, positions in cuts.items():
@@ -156,10 +166,7 @@ class Branches(Mapping[str, Branch]):
 
     def _group(self, root: nn.Module, channels: list[int]) -> Any:
         pruner = self.graph.get_pruner_of_module(root)
-        group = self.graph.get_pruning_group(root, pruner.prune_out_channels, sorted(channels))
-        if len(group[0].idxs) != len(channels):
-            raise UnsupportedModel(f"channels of {self.names[root]} are tied to other channels of the same layer")
-        return group
+        return self.graph.get_pruning_group(root, pruner.prune_out_channels, sorted(channels))
 
     def _run(self) -> list[Tensor]:
         with torch.no_grad():
@@ -173,11 +180,6 @@ def whole_branches(module: nn.Module, example: Tensor) -> dict[str, str]:
         UnsupportedModel: nothing can be pruned; says why, naming the layers.
     """
     branches = Branches(module, example)
-    if not branches:
-        raise UnsupportedModel(
-            f"{type(module).__name__} has no convolution or linear layer to prune (.pt2 and .onnx hold operators, "
-            "not layers): give the checkpoint or the factory that it was exported from"
-        )
     whole = {name: branch.whole for name, branch in branches.items() if branch.whole}
     rest = [name for name in branches if name not in whole]
     if rest and _trial(module, example, rest):

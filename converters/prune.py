@@ -88,7 +88,7 @@ def prune(
     if _target(options)[0] == "latency_ms" and latency is None:
         raise BadInput("latency_ms needs a runtime to measure with, and there is none")
     measured = latency if options.latency_ms is not None else None
-    run = _Run(module.eval(), example, options, batches, loss, score, measured, report)
+    run = _Run(module, example, options, batches, loss, score, measured, report)
     progress = load_progress(state, module, settings) if state else None
     if progress is None:
         progress = run.plan(settings)
