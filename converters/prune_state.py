@@ -73,7 +73,7 @@ def load_progress(path: Path, module: nn.Module, settings: dict[str, Any]) -> Pr
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except (safetensors.SafetensorError, msgspec.DecodeError, KeyError, ValueError) as error:
         raise BadInput(f"{path} is not the state of a pruning run: {hint}") from error
-    for name, value in msgspec.to_builtins(settings).items():
+    for name, value in msgspec.json.decode(msgspec.json.encode(settings)).items():
         if (old := progress.settings.get(name)) != value:
             raise BadInput(f"{path} is the state of a run with {name} {old}, not {value}: {hint}, or use its options")
     try:

@@ -4,7 +4,8 @@ import torch
 from torch import nn
 
 from edgeseg.converters.macs import macs, parameters
-from edgeseg.converters.models.unet import EDGE, build
+from edgeseg.converters.models.build import build
+from edgeseg.converters.models.unet import EDGE
 
 
 def test_counts_of_known_layers() -> None:

@@ -57,6 +57,40 @@ for _ in range(80):
 torch.save(model.state_dict(), sys.argv[2])
 """
 
+PRUNE = """
+import sys
+from pathlib import Path
+import torch
+from torch import nn
+from usersmp import unet
+from edgeseg.converters.prune import prune
+from edgeseg.converters.recipe import Prune
+from edgeseg.converters.source import SourceOptions, load_source
+
+torch.manual_seed(0)
+torch.set_num_threads(1)
+model, x = unet().eval(), torch.rand(2, 1, 64, 96)
+shape = model(x).shape
+report = prune(
+    model,
+    x[:1],
+    Prune(ratio=0.5, steps=2),
+    batches=lambda: [(x, torch.ones(shape))],
+    loss=nn.functional.binary_cross_entropy_with_logits,
+    fine_tune=lambda module, name: None,
+    score=lambda module: 0.5,
+)
+assert model(x).shape == shape
+(head,) = (name for name, reason in report.whole.items() if reason == "defines the output")
+assert head == "segmentation_head.0" and len(report.whole) == 1, report.whole
+odd = [name for name, (_, after) in report.channels.items() if after % 8 and name != head]
+assert not odd, odd
+assert report.after.macs < 0.4 * report.before.macs, report
+torch.save(model.state_dict(), sys.argv[1])
+again = load_source("usersmp:unet", SourceOptions(Path(sys.argv[1]), (64, 96))).network.module
+assert torch.allclose(again(x), model(x), atol=1e-5)
+"""
+
 VERSIONS = {(2, 11): "0.26.0", (2, 12): "0.27.0", (2, 13): "0.28.0"}
 
 
@@ -77,6 +111,12 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def python(environment: dict[str, str], code: str, *args: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", code, *map(str, args)]
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+
+
+@pytest.mark.slow
+def test_it_can_be_pruned_and_loaded_again(environment: dict[str, str], tmp_path: Path) -> None:
+    done = python(environment, PRUNE, tmp_path / "pruned.pth")
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 @pytest.mark.slow
