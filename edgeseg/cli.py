@@ -18,6 +18,7 @@ COMMANDS = {
     "boards": ("edgeseg.commands.boards:boards", "List, show and detect boards."),
     "convert": ("edgeseg.commands.convert:convert", "Turn a trained model into a bundle of verified artifacts."),
     "demo": ("edgeseg.commands.demo:demo", "Do the main job on the embedded sample, start to end."),
+    "frontier": ("edgeseg.commands.frontier:frontier", "Draw accuracy against latency and size, of any set of models."),
     "inspect": ("edgeseg.commands.inspect:inspect", "Say what a bundle is, and what each of its layers costs."),
     "run": ("edgeseg.commands.run:run", "Segment an image, a folder, a clip or a DICOM file."),
     "runtimes": ("edgeseg.commands.runtimes:runtimes", "List the engines proven usable here, and why others are not."),

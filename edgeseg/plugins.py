@@ -23,6 +23,7 @@ EXTRAS = {
         *("torch", "onnx", "onnxscript", "onnxruntime", "openvino", "nncf", "torchao"),
         *("litert-torch", "ai-edge-quantizer", "ai-edge-litert", "safetensors"),
     ),
+    "report": ("matplotlib", "jinja2"),
     "train": ("torch", "safetensors", "monai"),
 }
 
