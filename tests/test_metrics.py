@@ -127,3 +127,21 @@ def test_the_bootstrap_draws_whole_groups_and_repeats_itself() -> None:
 def test_one_group_has_no_width_and_equal_values_neither() -> None:
     assert metrics.bootstrap_interval([0.2, 0.4], ["a", "a"]) == pytest.approx((0.3, 0.3))
     assert metrics.bootstrap_interval([0.5] * 4, list("abcd")) == (0.5, 0.5)
+
+
+def test_a_paired_interval_is_of_the_difference_and_narrower_than_the_means() -> None:
+    rng = np.random.default_rng(0)
+    reference = rng.normal(0.9, 0.05, 60)
+    values = reference - 0.003 + rng.normal(0, 0.002, 60)
+    groups = [str(i // 2) for i in range(60)]
+    low, high = metrics.paired_interval(list(values), list(reference), groups)
+    assert low < np.mean(values - reference) < high < 0
+    assert (low, high) == metrics.bootstrap_interval(list(values - reference), groups)
+    own = metrics.bootstrap_interval(list(values), groups)
+    assert high - low < 0.1 * (own[1] - own[0])
+
+
+def test_a_paired_interval_of_a_constant_shift_has_no_width_and_needs_pairs() -> None:
+    assert metrics.paired_interval([0.5, 0.75], [0.25, 0.5], ["a", "b"]) == (0.25, 0.25)
+    with pytest.raises(ValueError, match="shorter"):
+        metrics.paired_interval([0.5, 0.75], [0.25], ["a", "b"])

@@ -81,7 +81,7 @@ def open_bundles(paths: Sequence[Path], sources: Sequence[tuple[Model, Source]])
 
 def _bundle_model(name: str, bundle: Bundle, sources: Sequence[tuple[Model, Source]]) -> Model:
     origin = next((model for model, source in sources if _is_made_of(bundle, source)), None)
-    known = bundle.manifest.provenance.source.get("macs")
+    known = bundle.manifest.provenance.network.get("macs")
     macs = known if isinstance(known, int) else origin.macs if origin else None
     return Model(name, bundle.preprocess, bundle.classes, macs, origin.name if origin else None)
 

@@ -18,15 +18,20 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.text import Text
 
+_BESIDE = 8.0  # pixels between marker and text where no line is needed
+
 
 def add_labels(ax: Axes, panel: Panel, frontier: Frontier) -> None:
     """Name the best point, what is on the frontier and the baselines, as far as there is room."""
     baselines = (frontier.baselines.get(kind) for kind in ("torch", "torch_channels_last"))
     always = {frontier.best, frontier.reference, *baselines}
     marks = [m for m in panel.marks if not m.dominated or m.point.name in always]
-    marks.sort(key=lambda m: (m.point.name != frontier.best, m.dominated, m.x))
+    first = (frontier.best, frontier.reference)
+    marks.sort(key=lambda m: (first.index(m.point.name) if m.point.name in first else 2, m.dominated, m.x))
     obstacles = [_marker_box(ax, m) for m in panel.marks] + [_box(text) for text in ax.texts]
-    labels = [_label(ax, mark, frontier) for mark in marks]
+    texts = [_text(mark, frontier) for mark in marks]
+    # One network on several engines has one name: repeated only where it fits beside its marker.
+    labels = [_label(ax, m, frontier, repeated=texts[i] in texts[:i]) for i, m in enumerate(marks)]
     window = ax.get_window_extent()
     bounds = Box(window.x0, window.y0, window.x1, window.y1)
     for mark, label, box in zip(marks, labels, place(labels, obstacles, _line_points(ax, panel), bounds), strict=True):
@@ -34,13 +39,14 @@ def add_labels(ax: Axes, panel: Panel, frontier: Frontier) -> None:
             _write(ax, mark, label, box, frontier)
 
 
-def _label(ax: Axes, mark: Mark, frontier: Frontier) -> Label:
+def _label(ax: Axes, mark: Mark, frontier: Frontier, *, repeated: bool) -> Label:
     text = ax.text(0, 0, _text(mark, frontier), fontsize=8, fontweight=_weight(mark, frontier))
     box = _box(text)
     text.remove()
     x, y = ax.transData.transform((mark.x, mark.y))
     radius = (SIZE / 2 + (5 if mark.point.name == frontier.best else 2)) * PIXELS
-    return Label(x, y, radius, box.right - box.left, box.top - box.bottom)
+    size = box.right - box.left, box.top - box.bottom
+    return Label(x, y, radius, *size, reach=_BESIDE) if repeated else Label(x, y, radius, *size)
 
 
 def _write(ax: Axes, mark: Mark, label: Label, box: Box, frontier: Frontier) -> None:
@@ -48,7 +54,7 @@ def _write(ax: Axes, mark: Mark, label: Label, box: Box, frontier: Frontier) -> 
     corner = ((box.left - label.x) / PIXELS, (box.bottom - label.y) / PIXELS)
     nearest = (min(max(label.x, box.left), box.right), min(max(label.y, box.bottom), box.top))
     colour = COLOURS["faint"] if mark.dominated else COLOURS["ink"]
-    if math.dist(nearest, (label.x, label.y)) > label.radius + 8 * PIXELS:
+    if math.dist(nearest, (label.x, label.y)) > label.radius + _BESIDE * PIXELS:
         ends = ax.transData.inverted().transform((nearest, (label.x, label.y)))
         ax.plot(ends[:, 0], ends[:, 1], color=COLOURS["gray"], lw=0.7, zorder=2.2)
     ax.annotate(

@@ -75,7 +75,8 @@ def _measured(point: Point, reference: Samples, data: Data) -> Point:
     samples = point.samples
     if samples is None:
         return point
-    dice = _mean(samples.dice or (), reference.dice or (), data.exams)
+    unknown = (None,) * len(data.frames)
+    dice = _mean(samples.dice or unknown, reference.dice or unknown, data.exams)
     circumference = _mean(samples.hc_error_mm, reference.hc_error_mm, data.exams)
     worst = int(np.argmin(samples.dice)) if samples.dice else None
     p50, p90 = np.percentile(samples.run_ms, (50, 90))

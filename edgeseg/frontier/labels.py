@@ -48,13 +48,14 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """What is to be placed: the marker's centre and half its size, and the text's size."""
+    """What is to be placed: the marker's centre and half its size, the text's size, and how far away it may be."""
 
     x: float
     y: float
     radius: float
     width: float
     height: float
+    reach: float = max(_DISTANCES)
 
 
 def place(
@@ -75,7 +76,7 @@ def place(
         free = (
             (cost + _cost(box, lines, others), index, box)
             for index, (cost, box) in enumerate(_around(label))
-            if box.inside(bounds) and not any(box.overlaps(other) for other in taken)
+            if cost <= label.reach and box.inside(bounds) and not any(box.overlaps(other) for other in taken)
         )
         best = min(free, default=None, key=lambda found: found[:2])
         placed.append(best[2] if best else None)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from edgeseg.frontier.document import Frontier, Interval, Point
 
-_SPAN = 6  # a panel reaches this many allowances beyond the reference; what is worse is drawn at its edge
+_SPAN = 3  # a panel reaches this many allowances beyond the reference; what is worse is drawn at its edge
 _MARGIN = 0.08  # of the height, above and below
 
 
@@ -137,7 +137,7 @@ def _panel(measure: Measure, points: Sequence[Point], cost: str) -> Panel:
         for x, v, p in measured
     ]
     marks.sort(key=lambda m: not m.dominated)
-    margin = _MARGIN * (top - bottom)
+    margin = _MARGIN * max(top - bottom, measure.allowance)
     return Panel(measure, tuple(marks), _staircase(marks, measure), bottom - margin, top + margin)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from edgeseg.frontier.captions import add_heading, add_labels, add_legend
 from edgeseg.frontier.columns import three_digits
@@ -85,8 +85,11 @@ def _set_axes(ax: Axes, panel: Panel) -> None:
 
 def _number_ticks(ax: Any) -> None:
     low, high = sorted(ax.get_xlim())
-    steps = (1, 2, 5) if high / low > 6 else (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9)
-    ax.xaxis.set_major_locator(LogLocator(subs=steps, numticks=20))
+    if high / low < 2:
+        ax.xaxis.set_major_locator(MaxNLocator(5))
+    else:
+        steps = (1, 2, 5) if high / low > 8 else (1, 1.5, 2, 3, 4, 5, 7)
+        ax.xaxis.set_major_locator(LogLocator(subs=steps, numticks=20))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
