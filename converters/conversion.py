@@ -10,42 +10,43 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edgeseg.bundle import check_target, file_record, new_folder, write_manifest
-from edgeseg.converters.onnx_from_torch import OnnxFromTorch
-from edgeseg.converters.onnx_int8_from_onnx import OnnxInt8FromOnnx
-from edgeseg.converters.openvino_from_onnx import OpenVinoFromOnnx
-from edgeseg.converters.openvino_int8_from_openvino import OpenVinoInt8FromOpenVino
+from edgeseg.converters.latency import OpenSession
+from edgeseg.converters.macs import macs, parameters
 from edgeseg.converters.provenance import tool_versions
 from edgeseg.converters.recipe import Recipe
 from edgeseg.converters.source import Source
 from edgeseg.converters.step import Kind, Step, Workspace
-from edgeseg.converters.tflite_from_torch import TfliteFromTorch
-from edgeseg.converters.tflite_int8_from_tflite import TfliteInt8FromTflite
 from edgeseg.converters.weights import shortened
-from edgeseg.dataset import FrameFolder, evenly_spaced, read_pair
+from edgeseg.dataset import FrameFolder, evenly_spaced, outline_offset, read_pair
 from edgeseg.errors import ConversionError, GateFailed, InferenceError, UnsupportedModel
 from edgeseg.overlay import write_image
-from edgeseg.parity import ReferenceFrame, compare, failed_gate, nchw_runner, reference_frames
+from edgeseg.parity import (
+    ReferenceFrame,
+    compare,
+    failed_gate,
+    failed_task_gate,
+    nchw_runner,
+    reference_frame,
+)
 from edgeseg.preprocess import to_input
 from edgeseg.types import (
     Artifact,
     FileRecord,
-    Format,
+    Gates,
     Golden,
     Manifest,
     Parity,
-    Precision,
     Provenance,
     Refusal,
-    Session,
 )
 
-OpenSession = Callable[[Format, Path], tuple[str, Session]]
-"""Loads a model file with the runtime of its format; returns the runtime's name and the session."""
+if TYPE_CHECKING:
+    from edgeseg.converters.compress import Compressed
 
 _TOOLS = ("torch", "onnx", "onnxruntime", "openvino", "nncf", "litert-torch", "ai-edge-quantizer", "ai-edge-litert")
 
@@ -71,34 +72,6 @@ class StepReport:
     wanted: bool
 
 
-def plan(formats: Sequence[Format], precisions: Sequence[Precision], recipe: Recipe) -> list[Step]:
-    """The steps for these artifacts in the order they depend on each other, intermediates included.
-
-    Raises:
-        UnsupportedModel: for a combination that no step makes.
-    """
-    quantize = recipe.quantize
-    steps: list[Step] = [
-        OnnxFromTorch(),
-        TfliteFromTorch(),
-        OpenVinoFromOnnx(),
-        OpenVinoFromOnnx(Precision.FP16),
-        OnnxInt8FromOnnx(quantize.per_channel),
-        OpenVinoInt8FromOpenVino(quantize.bias_correction, quantize.unify_concat),
-        TfliteInt8FromTflite(),
-    ]
-    makers = {step.makes: step for step in steps}
-    needed: set[Kind] = set()
-    for kind in [(f, p) for f in formats for p in precisions]:
-        if kind not in makers:
-            raise UnsupportedModel(f"{kind[0]} in {kind[1]} is not made; {kind[1]} exists for OpenVINO only")
-        link: Kind | None = kind
-        while link is not None:
-            needed.add(link)
-            link = makers[link].needs
-    return [step for step in steps if step.makes in needed]
-
-
 def convert(
     source: Source,
     calibration: FrameFolder,
@@ -109,6 +82,7 @@ def convert(
     steps: Sequence[Step],
     recipe: Recipe,
     open_session: OpenSession,
+    compressed: Compressed | None = None,
     report: Callable[[StepReport], None] = lambda step: None,
 ) -> Manifest:
     """Make the artifacts, measure each against the source, and write those that pass into a bundle.
@@ -122,6 +96,8 @@ def convert(
         steps: from `plan`.
         recipe: frames to use and gates.
         open_session: how to load an artifact for its measurement.
+        compressed: what the source was distilled or pruned to; the artifacts are made of it, and each is held against
+            it and against the source.
         report: called after every step.
 
     Returns:
@@ -133,14 +109,21 @@ def convert(
         BundleError: `output` exists and is not a bundle.
     """
     check_target(output)
-    references = _references(source, evaluation)
+    network = compressed.source if compressed else source
+    evidence = _Evidence(
+        _references(network, evaluation),
+        _references(source, evaluation) if compressed else [],
+        outline_offset(calibration, len(source.classes)),
+        recipe,
+        open_session,
+    )
     inputs = [to_input(s.read_frame(), source.preprocess) for s in calibration.samples]
     artifacts: list[Artifact] = []
     refused: list[Refusal] = []
     with new_folder(output) as staging, tempfile.TemporaryDirectory(prefix="work.", dir=staging) as work_folder:
-        work = Workspace(source, Path(work_folder), inputs)
+        work = Workspace(network, Path(work_folder), inputs)
         for step in steps:
-            done = _run_step(step, work, references, recipe, open_session, wanted=step.makes in wanted)
+            done = _run_step(step, work, evidence, wanted=step.makes in wanted)
             report(done)
             if done.wanted and done.artifact:
                 artifacts.append(_keep(done.artifact, work.folder, staging))
@@ -155,17 +138,28 @@ def convert(
             preprocess=source.preprocess,
             artifacts=tuple(artifacts),
             refused=tuple(refused),
-            golden=_write_golden(references, recipe.evaluate.golden_frames, staging),
+            golden=_write_golden(evidence.references, recipe.evaluate.golden_frames, staging),
             gates=recipe.gates,
-            provenance=_provenance(source, calibration, evaluation, steps),
+            provenance=_provenance(source, compressed, calibration, evaluation, steps),
         )
         write_manifest(staging, manifest)
     return manifest
 
 
+def network_parity(
+    source: Source, network: Source, held: FrameFolder, learn: FrameFolder, gates: Gates
+) -> tuple[Parity, str | None]:
+    """How far a network is from its source on held frames, both in torch, and the first gate of the task it fails."""
+    offset = outline_offset(learn, len(source.classes))
+    parity = compare(_references(source, held), source.preprocess, network.run, "torch", offset)
+    return parity, failed_task_gate(parity, gates)
+
+
 def _references(source: Source, evaluation: FrameFolder) -> list[ReferenceFrame]:
-    pairs = (read_pair(s, len(source.classes)) for s in evaluation.samples)
-    references = reference_frames(pairs, source.preprocess, source.run)
+    references = []
+    for sample in evaluation.samples:
+        frame, truth = read_pair(sample, len(source.classes))
+        references.append(reference_frame(frame, truth, source.preprocess, source.run, sample))
     if all(r.logits.shape[1] == 1 and r.logits.min() >= 0 and r.logits.max() <= 1 for r in references):
         raise UnsupportedModel(
             f"{source.name} gives values in [0, 1] on every frame: probabilities; "
@@ -174,22 +168,47 @@ def _references(source: Source, evaluation: FrameFolder) -> list[ReferenceFrame]
     return references
 
 
-def _run_step(
-    step: Step,
-    work: Workspace,
-    references: Sequence[ReferenceFrame],
-    recipe: Recipe,
-    open_session: OpenSession,
-    *,
-    wanted: bool,
-) -> StepReport:
+@dataclass(frozen=True, slots=True)
+class _Evidence:
+    """What an artifact is measured by: the network it is made of and, where that is not the source, the source."""
+
+    references: Sequence[ReferenceFrame]
+    source_references: Sequence[ReferenceFrame]
+    hc_offset_px: float
+    recipe: Recipe
+    open_session: OpenSession
+
+    def measure(self, kind: Kind, files: tuple[Path, ...], work: Workspace) -> Artifact:
+        """An artifact with its parities."""
+        runtime, session = self.open_session(kind[0], files[0])
+        with session:
+            run = nchw_runner(session.run, session.inputs, session.outputs)
+
+            def parity(references: Sequence[ReferenceFrame]) -> Parity | None:
+                preprocess = work.source.preprocess
+                return compare(references, preprocess, run, runtime, self.hc_offset_px) if references else None
+
+            records = tuple(replace(file_record(f, work.folder), path=f) for f in files)
+            own, against_source = parity(self.references), parity(self.source_references)
+            return Artifact(*kind, records, session.inputs, session.outputs, own, against_source)
+
+    def failed(self, artifact: Artifact) -> str | None:
+        """The first gate that it fails."""
+        gates = self.recipe.gates
+        assert artifact.parity
+        reason = failed_gate(artifact.parity, gates, artifact.precision)
+        if reason is None and artifact.against_source:
+            failed = failed_task_gate(artifact.against_source, gates)
+            reason = f"against the source: {failed}" if failed else None
+        return reason
+
+
+def _run_step(step: Step, work: Workspace, evidence: _Evidence, *, wanted: bool) -> StepReport:
     start = time.monotonic()
     artifact, reason = None, None
     try:
-        files = step.apply(work)
-        artifact = _measure(step.makes, files, work, references, open_session)
-        assert artifact.parity
-        reason = failed_gate(artifact.parity, recipe.gates, step.makes[1])
+        artifact = evidence.measure(step.makes, step.apply(work), work)
+        reason = evidence.failed(artifact)
     except (ConversionError, InferenceError) as error:
         reason = str(error)
     except OSError:  # a full disk is no property of the model
@@ -201,21 +220,6 @@ def _run_step(
     parity = artifact.parity if artifact else None
     passed = None if reason else artifact
     return StepReport(step.makes, time.monotonic() - start, passed, parity, reason or "", wanted)
-
-
-def _measure(
-    kind: Kind,
-    files: tuple[Path, ...],
-    work: Workspace,
-    references: Sequence[ReferenceFrame],
-    open_session: OpenSession,
-) -> Artifact:
-    runtime, session = open_session(kind[0], files[0])
-    with session:
-        run = nchw_runner(session.run, session.inputs, session.outputs)
-        parity = compare(references, work.source.preprocess, run, runtime)
-        records = tuple(replace(file_record(f, work.folder), path=f) for f in files)
-        return Artifact(*kind, records, session.inputs, session.outputs, parity)
 
 
 def _keep(artifact: Artifact, work: Path, staging: Path) -> Artifact:
@@ -250,8 +254,14 @@ def _golden(reference: ReferenceFrame, name: str, folder: Path) -> Golden:
 
 
 def _provenance(
-    source: Source, calibration: FrameFolder, evaluation: FrameFolder, steps: Sequence[Step]
+    source: Source,
+    compressed: Compressed | None,
+    calibration: FrameFolder,
+    evaluation: FrameFolder,
+    steps: Sequence[Step],
 ) -> Provenance:
+    network = compressed.source if compressed else source
+
     def frames(folder: FrameFolder) -> dict[str, Any]:
         return {
             "folder": folder.path.name,
@@ -266,6 +276,8 @@ def _provenance(
         training=source.training,
         calibration=frames(calibration),
         evaluation=frames(evaluation),
+        network={"macs": macs(network.network, network.example), "parameters": parameters(network.network)},
+        compression=compressed.record if compressed else {},
         steps=tuple(_describe(steps)),
         tools=tool_versions(*_TOOLS),
         created=datetime.now(UTC).isoformat(timespec="seconds"),

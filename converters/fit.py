@@ -96,7 +96,7 @@ class Fit:
         """Train to the end, from the state of an interrupted run where there is one.
 
         Args:
-            state: file that holds the state of an unfinished run; gone at the end.
+            state: file that holds the state after every epoch; a finished run is not run again.
             settings: what makes two runs the same; plain values.
             report: called after every epoch.
 
@@ -114,7 +114,6 @@ class Fit:
             report(epoch)
         self.model.load_state_dict(self.best_state)
         self.model.eval()
-        state.unlink(missing_ok=True)
         return {
             "best_epoch": self.best_epoch,
             "val_dice": self.best_score,

@@ -92,7 +92,7 @@ class Distill:
     search_widths: tuple[tuple[int, ...], ...] = ()
     search_blocks: tuple[tuple[int, ...], ...] = ()
     latency_ms: float | None = None
-    engine: str = "openvino"
+    engine: Literal["openvino", "onnxruntime", "litert"] = "openvino"
     samples: int = 400_000
     search_samples: int = 20_000
     batch_size: int = 16
@@ -129,7 +129,7 @@ class Prune:
     ratio: float | None = None
     macs: float | None = None
     latency_ms: float | None = None
-    engine: str = "openvino"
+    engine: Literal["openvino", "onnxruntime", "litert"] = "openvino"
     scope: Literal["layer", "global"] = "layer"
     importance: Literal["taylor", "magnitude"] = "taylor"
     round_to: int = 8

@@ -129,8 +129,10 @@ def train(
     )
     output.parent.mkdir(parents=True, exist_ok=True)
     settings = msgspec.to_builtins([record, architecture(model), preprocess, classes])
-    record |= fit.run(output.with_name(f".{output.name}.state.pt"), settings, report)
+    state = output.with_name(f".{output.name}.state.pt")
+    record |= fit.run(state, settings, report)
     save_checkpoint(output, model, preprocess, classes, record)
+    state.unlink(missing_ok=True)
     return record
 
 

@@ -18,11 +18,14 @@ COMMANDS = {
     "boards": ("edgeseg.commands.boards:boards", "List, show and detect boards."),
     "convert": ("edgeseg.commands.convert:convert", "Turn a trained model into a bundle of verified artifacts."),
     "demo": ("edgeseg.commands.demo:demo", "Do the main job on the embedded sample, start to end."),
+    "distill": ("edgeseg.commands.distill:distill", "Teach a small, fast student what a trained model knows."),
     "frontier": ("edgeseg.commands.frontier:frontier", "Draw accuracy against latency and size, of any set of models."),
     "inspect": ("edgeseg.commands.inspect:inspect", "Say what a bundle is, and what each of its layers costs."),
+    "pack": ("edgeseg.commands.pack:pack_bundle", "Write a bundle as one compressed file."),
     "run": ("edgeseg.commands.run:run", "Segment an image, a folder, a clip or a DICOM file."),
     "runtimes": ("edgeseg.commands.runtimes:runtimes", "List the engines proven usable here, and why others are not."),
     "train": ("edgeseg.commands.train:train", "Train a reference segmenter on a frames folder."),
+    "unpack": ("edgeseg.commands.unpack:unpack_bundle", "Turn the one compressed file into a bundle again."),
     "verify": ("edgeseg.commands.verify:verify", "Prove a bundle against its source's results."),
 }
 

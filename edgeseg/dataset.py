@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edgeseg import metrics
 from edgeseg.errors import BadInput
 from edgeseg.frames import read_image
 from edgeseg.types import Frame, Mask
@@ -212,3 +213,17 @@ def _mask_of(frame: Frame, sample: Sample, classes: int) -> Mask:
     if frame.shape[:2] != mask.shape:
         raise BadInput(f"{sample.mask} has size {mask.shape}, its image {frame.shape[:2]}")
     return mask
+
+
+def outline_offset(folder: FrameFolder, classes: int) -> float:
+    """How far a folder's filled masks reach beyond the outline that was measured, in pixels; see `outline_offset_px`.
+
+    From all its frames with a mask, a pixel size and a reference circumference; 0 where there are none. Never give it
+    the frames that are judged.
+    """
+    known = [s for s in folder.samples if s.mask and s.pixel_size_mm and s.hc_mm_reference] if classes == 2 else []
+    return metrics.outline_offset_px(
+        [s.read_mask(classes) for s in known],
+        [s.pixel_size_mm or 0.0 for s in known],
+        [s.hc_mm_reference or 0.0 for s in known],
+    )

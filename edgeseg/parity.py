@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from edgeseg import metrics
+from edgeseg.dataset import Sample
 from edgeseg.preprocess import to_input, to_mask
 from edgeseg.types import Array, Frame, Gates, Layout, Mask, Parity, Precision, Preprocess, TensorSpec
 
@@ -25,18 +26,33 @@ class ReferenceFrame:
         logits: the source's logits [1, L, h, w] float32.
         mask: the source's mask [H, W] uint8.
         truth: the reference mask [H, W] uint8, or None.
+        sample: where the frame is from, with its pixel size and reference circumference; or None.
     """
 
     frame: Frame
     logits: Array
     mask: Mask
     truth: Mask | None = None
+    sample: Sample | None = None
+
+    def circumference_error_mm(self, mask: Mask, offset_px: float) -> float | None:
+        """Of a mask, absolute; a head that was not found errs by its whole circumference. None where it is unknown."""
+        sample = self.sample
+        if sample is None or sample.pixel_size_mm is None or sample.hc_mm_reference is None:
+            return None
+        measured = metrics.head_circumference_mm(mask, sample.pixel_size_mm, offset_px)
+        return abs((measured or 0.0) - sample.hc_mm_reference)
 
 
 @dataclass(slots=True)
 class Comparison:
-    """Accumulates the differences of one artifact over frames."""
+    """Accumulates the differences of one artifact over frames.
 
+    Attributes:
+        hc_offset_px: of the reference masks, see `metrics.outline_offset_px`.
+    """
+
+    hc_offset_px: float = 0.0
     signal: float = 0.0
     noise: float = 0.0
     errors: list[float] = field(default_factory=list)
@@ -44,6 +60,7 @@ class Comparison:
     dice_source: list[float] = field(default_factory=list)
     dice: list[float] = field(default_factory=list)
     source_dice: list[float] = field(default_factory=list)
+    hc_increases: list[float] = field(default_factory=list)
 
     def add(self, reference: ReferenceFrame, logits: Array, mask: Mask) -> None:
         """Take in one frame's logits [1, L, h, w] and mask [H, W]."""
@@ -56,6 +73,10 @@ class Comparison:
         if reference.truth is not None:
             self.dice.append(metrics.dice(mask, reference.truth))
             self.source_dice.append(metrics.dice(reference.mask, reference.truth))
+        own = reference.circumference_error_mm(mask, self.hc_offset_px)
+        expected_error = reference.circumference_error_mm(reference.mask, self.hc_offset_px)
+        if own is not None and expected_error is not None:
+            self.hc_increases.append(own - expected_error)
 
     @property
     def sqnr_db(self) -> float:
@@ -74,25 +95,29 @@ class Comparison:
             dice_source=float(np.mean(self.dice_source)),
             dice=dice,
             dice_drop=None if dice is None else float(np.mean(self.source_dice)) - dice,
+            worst_dice=min(self.dice, default=None),
+            worst_dice_source=min(self.source_dice, default=None),
+            hc_increase_mm=float(np.mean(self.hc_increases)) if self.hc_increases else None,
         )
 
 
-def reference_frames(
-    frames: Iterable[tuple[Frame, Mask | None]], preprocess: Preprocess, source: RunLogits
-) -> list[ReferenceFrame]:
-    """Run the source over frames (with their reference masks, where known)."""
-    return [reference_frame(frame, truth, preprocess, source) for frame, truth in frames]
-
-
-def reference_frame(frame: Frame, truth: Mask | None, preprocess: Preprocess, source: RunLogits) -> ReferenceFrame:
+def reference_frame(
+    frame: Frame, truth: Mask | None, preprocess: Preprocess, source: RunLogits, sample: Sample | None = None
+) -> ReferenceFrame:
     """Run the source over one frame; its logits are copied, because a session may overwrite them."""
     logits = np.array(source(to_input(frame, preprocess)))
-    return ReferenceFrame(frame, logits, to_mask(logits, frame.shape), truth)
+    return ReferenceFrame(frame, logits, to_mask(logits, frame.shape), truth, sample)
 
 
-def compare(references: Sequence[ReferenceFrame], preprocess: Preprocess, run: RunLogits, runtime: str) -> Parity:
+def compare(
+    references: Sequence[ReferenceFrame],
+    preprocess: Preprocess,
+    run: RunLogits,
+    runtime: str,
+    hc_offset_px: float = 0.0,
+) -> Parity:
     """Run an artifact over the frames of its source and measure the difference."""
-    comparison = Comparison()
+    comparison = Comparison(hc_offset_px)
     for reference in references:
         logits = run(to_input(reference.frame, preprocess))
         comparison.add(reference, logits, to_mask(logits, reference.frame.shape))
@@ -115,14 +140,35 @@ def nchw_runner(
 
 
 def failed_gate(parity: Parity, gates: Gates, precision: Precision) -> str | None:
-    """The first gate that a measurement fails, with the figure and the limit; None where it passes them all."""
+    """The first gate that an artifact fails, with the figure and the limit; None where it passes them all."""
     exact = precision is Precision.FP32
-    limits = (
+    limits: tuple[_Limit, ...] = (
         ("logit error", parity.logit_error, gates.logit_error_max if exact else None, True, ".2e"),
         ("mask agreement", parity.agreement, gates.agreement_min, False, ".5f"),
         ("SQNR dB", parity.sqnr_db, gates.sqnr_db_min, False, ".1f"),
-        ("Dice drop", parity.dice_drop, gates.dice_drop_max, True, ".4f"),
     )
+    return _first_failed(limits) or failed_task_gate(parity, gates)
+
+
+def failed_task_gate(parity: Parity, gates: Gates) -> str | None:
+    """The same for what the network is for, which also holds where another network took the source's place."""
+    worst = gates.worst_dice_min
+    if worst is not None and parity.worst_dice_source is not None and parity.worst_dice_source < worst:
+        worst = None
+    return _first_failed(
+        (
+            ("Dice drop", parity.dice_drop, gates.dice_drop_max, True, ".4f"),
+            ("head circumference error increase in mm", parity.hc_increase_mm, gates.hc_increase_max_mm, True, ".2f"),
+            ("worst frame's Dice", parity.worst_dice, worst, False, ".3f"),
+        )
+    )
+
+
+_Limit = tuple[str, float | None, float | None, bool, str]
+"""Name, value, limit, whether it is an upper one, and the value's format."""
+
+
+def _first_failed(limits: Sequence[_Limit]) -> str | None:
     for name, value, limit, upper, style in limits:
         if limit is None or value is None:
             continue

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from typing import Any, cast
 
 from edgeseg.errors import BadInput, MissingDependency
-from edgeseg.types import Runtime
+from edgeseg.types import Format, Runtime
 
 RUNTIMES = {
     "fake": "edgeseg.runtimes.fake_runtime:FakeRuntime",
@@ -16,6 +16,9 @@ RUNTIMES = {
     "openvino": "edgeseg.runtimes.openvino_runtime:OpenVinoRuntime",
 }
 ENGINES = tuple(name for name in RUNTIMES if name != "fake")
+# The engine that each format is made for, and proven with.
+FORMAT_OF = {"onnxruntime": Format.ONNX, "openvino": Format.OPENVINO, "litert": Format.TFLITE}
+ENGINE_OF = {kind: name for name, kind in FORMAT_OF.items()}
 
 # What the code behind an extra imports, by pip's names; the first that is absent is the one reported.
 EXTRAS = {
@@ -24,7 +27,7 @@ EXTRAS = {
         *("litert-torch", "ai-edge-quantizer", "ai-edge-litert", "safetensors"),
     ),
     "report": ("matplotlib", "jinja2"),
-    "train": ("torch", "safetensors", "monai"),
+    "train": ("torch", "safetensors", "monai", "torch-pruning"),
 }
 
 

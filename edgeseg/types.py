@@ -101,6 +101,10 @@ class Parity:
         dice_source: mean Dice between the artifact's and the source's masks.
         dice: mean Dice against the reference masks; None where there are none.
         dice_drop: the source's Dice minus the artifact's, on the same frames; None where there are no masks.
+        worst_dice, worst_dice_source: the lowest Dice of a frame against the reference masks, of the artifact and of
+            the source.
+        hc_increase_mm: mean absolute error of the head circumference minus the source's, in mm; None where pixel
+            sizes or reference circumferences are not known.
     """
 
     runtime: str
@@ -111,11 +115,19 @@ class Parity:
     dice_source: float
     dice: float | None = None
     dice_drop: float | None = None
+    worst_dice: float | None = None
+    worst_dice_source: float | None = None
+    hc_increase_mm: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """One converted model: what it is, its files (the first one is what the engine is given) and its evidence."""
+    """One converted model: what it is, its files (the first one is what the engine is given) and its evidence.
+
+    Attributes:
+        parity: the difference from the fp32 network it was made of.
+        against_source: the difference from the source, where that network was distilled or pruned from it.
+    """
 
     format: Format
     precision: Precision
@@ -123,6 +135,7 @@ class Artifact:
     inputs: tuple[TensorSpec, ...] = ()
     outputs: tuple[TensorSpec, ...] = ()
     parity: Parity | None = None
+    against_source: Parity | None = None
 
     @property
     def name(self) -> str:
@@ -174,14 +187,18 @@ class Golden:
 class Gates:
     """Limits on the difference from the source. None switches a limit off.
 
-    `logit_error_max` holds for fp32, the others for every precision below it. Dice alone forgives too much (a wrong
-    model can score higher), so SQNR and mask agreement are limited as well.
+    `logit_error_max` holds for fp32, the others for every precision. Dice alone forgives too much (a wrong model can
+    score higher), so SQNR and mask agreement are limited as well. The last three also hold between a distilled or
+    pruned network and its source, where the first three would have no meaning. `worst_dice_min` holds where the
+    source's own worst frame reaches it.
     """
 
     logit_error_max: float | None = 1e-3
     agreement_min: float | None = 0.995
     sqnr_db_min: float | None = 20.0
     dice_drop_max: float | None = 0.005
+    hc_increase_max_mm: float | None = 0.3
+    worst_dice_min: float | None = 0.85
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +209,9 @@ class Provenance:
         source: what was loaded (kind, file hash, architecture and its options).
         training: the training record of the checkpoint, empty where unknown.
         calibration, evaluation: folder name, split, number of frames, hash of the frames.
+        network: multiply-accumulates of one frame and parameters of the network in the artifacts.
+        compression: how it came from the source by distillation and pruning, and the proof; empty where it is the
+            source itself.
         steps: the conversion steps in order, each with its options.
         tools: versions of the packages that took part.
         created: UTC time, ISO 8601.
@@ -202,6 +222,8 @@ class Provenance:
     training: dict[str, Any] = field(default_factory=dict)
     calibration: dict[str, Any] = field(default_factory=dict)
     evaluation: dict[str, Any] = field(default_factory=dict)
+    network: dict[str, Any] = field(default_factory=dict)
+    compression: dict[str, Any] = field(default_factory=dict)
     steps: tuple[dict[str, Any], ...] = ()
     tools: dict[str, str] = field(default_factory=dict)
     created: str = ""

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
+from edgeseg.dataset import Sample
 from edgeseg.errors import BadInput
-from edgeseg.parity import Comparison, ReferenceFrame, compare, failed_gate, nchw_runner, reference_frames
+from edgeseg.parity import (
+    Comparison,
+    ReferenceFrame,
+    compare,
+    failed_gate,
+    failed_task_gate,
+    nchw_runner,
+    reference_frame,
+)
 from edgeseg.types import Gates, Layout, Parity, Precision, Preprocess, TensorSpec
 
 PREPROCESS = Preprocess(4, 4)
@@ -27,13 +38,13 @@ def source(pixels: np.ndarray) -> np.ndarray:
 
 
 def test_an_equal_artifact_has_no_difference() -> None:
-    references = reference_frames([(frame(n), frame(n) // 255) for n in (3, 8)], PREPROCESS, source)
+    references = [reference_frame(frame(n), frame(n) // 255, PREPROCESS, source) for n in (3, 8)]
     parity = compare(references, PREPROCESS, source, "fake")
-    assert parity == Parity("fake", 2, 0.0, 200.0, 1.0, 1.0, 1.0, 0.0)
+    assert parity == Parity("fake", 2, 0.0, 200.0, 1.0, 1.0, 1.0, 0.0, 1.0, 1.0)
 
 
 def test_differences_by_hand() -> None:
-    references = reference_frames([(frame(8), frame(4) // 255), (frame(8), frame(8) // 255)], PREPROCESS, source)
+    references = [reference_frame(frame(8), frame(n) // 255, PREPROCESS, source) for n in (4, 8)]
     calls = iter([0.0, 0.4])
 
     def off(pixels: np.ndarray) -> np.ndarray:
@@ -45,6 +56,37 @@ def test_differences_by_hand() -> None:
     assert parity.agreement == 1
     assert parity.dice == pytest.approx((2 * 4 / (8 + 4) + 1) / 2)
     assert parity.dice_drop == pytest.approx(0)
+    assert parity.worst_dice == parity.worst_dice_source == pytest.approx(2 * 4 / (8 + 4))
+
+
+def disc(radius: int) -> np.ndarray:
+    return cv2.circle(np.zeros((100, 100), np.uint8), (50, 50), radius, 1, -1)
+
+
+def test_the_circumference_error_is_the_source_s_minus_the_artifact_s() -> None:
+    sample = Sample("a.png", Path("a.png"), None, pixel_size_mm=0.5, hc_mm_reference=2 * math.pi * 40 * 0.5)
+    logits = np.zeros((1, 1, 4, 4), np.float32)
+    reference = ReferenceFrame(disc(40), logits, disc(39), disc(40), sample)
+    comparison = Comparison()
+    comparison.add(reference, logits, disc(36))
+    parity = comparison.parity("x")
+    assert parity.hc_increase_mm == pytest.approx(3 * 2 * math.pi * 0.5, rel=0.05)
+    assert failed_task_gate(parity, Gates(dice_drop_max=None)) == (
+        f"head circumference error increase in mm {parity.hc_increase_mm:.2f}, gate <= 0.3"
+    )
+
+
+def test_a_head_that_is_not_found_errs_by_its_whole_circumference() -> None:
+    sample = Sample("a.png", Path("a.png"), None, pixel_size_mm=0.5, hc_mm_reference=100.0)
+    reference = ReferenceFrame(disc(40), np.zeros((1, 1, 4, 4), np.float32), disc(40), disc(40), sample)
+    assert reference.circumference_error_mm(disc(0) * 0, 0.0) == 100.0
+
+
+def test_a_frame_that_the_source_itself_loses_is_no_gate() -> None:
+    bad = replace(GOOD, worst_dice=0.5, worst_dice_source=0.9)
+    assert failed_gate(bad, Gates(), Precision.INT8) == "worst frame's Dice 0.500, gate >= 0.85"
+    assert failed_gate(replace(bad, worst_dice_source=0.6), Gates(), Precision.INT8) is None
+    assert failed_gate(bad, Gates(worst_dice_min=None), Precision.INT8) is None
 
 
 def test_a_flipped_quarter_of_the_mask() -> None:
@@ -57,7 +99,7 @@ def test_a_flipped_quarter_of_the_mask() -> None:
 
 
 def test_an_artifact_that_gives_nan_is_an_error_not_a_pass() -> None:
-    references = reference_frames([(frame(8), None)], PREPROCESS, source)
+    references = [reference_frame(frame(8), None, PREPROCESS, source)]
     with pytest.raises(BadInput, match="not finite"):
         compare(references, PREPROCESS, lambda p: p * np.nan, "x")
 

@@ -75,6 +75,7 @@ class PackedStem(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, rows: int) -> None:
         super().__init__()
+        self.inputs = inputs
         columns = 1 if rows == PACKED else 3
         padding = ((rows - PACKED) // 2, columns // 2)
         self.conv = nn.Conv2d(PACKED * inputs, outputs, (rows, columns), (PACKED, 1), padding, bias=False)
@@ -83,7 +84,8 @@ class PackedStem(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, inputs, H, W] to [N, outputs, H / 4, W / 4]; H and W divisible by 4."""
-        n, c, h, w = x.shape
+        c = self.inputs
+        n, _, h, w = x.shape
         if c == 1:
             packed = x.reshape(n, h, w // PACKED, PACKED).permute(0, 3, 1, 2)
         else:

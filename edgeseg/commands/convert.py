@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,15 +10,16 @@ import click
 
 from edgeseg import plugins
 from edgeseg.bundle import check_target
+from edgeseg.commands.compressing import compress_source, open_session, unlabelled_option, work_folder
 from edgeseg.commands.sources import source_options
 from edgeseg.dataset import FrameFolder, read_folder
-from edgeseg.types import Format, Parity, Precision, Session
+from edgeseg.errors import BadInput
+from edgeseg.types import Format, Parity, Precision
 
 if TYPE_CHECKING:
     from edgeseg.converters.conversion import StepReport
     from edgeseg.converters.recipe import Recipe
 
-RUNTIME_OF = {Format.ONNX: "onnxruntime", Format.OPENVINO: "openvino", Format.TFLITE: "litert"}
 DEFAULT_PRECISIONS = (Precision.FP32, Precision.INT8)
 
 
@@ -37,7 +39,7 @@ DEFAULT_PRECISIONS = (Precision.FP32, Precision.INT8)
 @click.option(
     "--recipe",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="TOML with [quantize], [evaluate] and [gates].",
+    help="TOML with [distill], [prune], [sparsify], [quantize], [evaluate] and [gates]: docs/recipe.md.",
 )
 @click.option(
     "--format",
@@ -59,6 +61,7 @@ DEFAULT_PRECISIONS = (Precision.FP32, Precision.INT8)
     type=click.Path(path_type=Path),
     help="Frames folder for the gates (its val split, if it has one); the calibration folder by default.",
 )
+@unlabelled_option
 @source_options
 def convert(
     source: str,
@@ -68,12 +71,14 @@ def convert(
     formats: tuple[str, ...],
     precisions: tuple[str, ...],
     evaluation: Path | None,
+    unlabelled: tuple[Path, ...],
     **options: Any,
 ) -> int:
     """Turn SOURCE into a bundle: each format and precision made, measured on real frames, and kept if it passes.
 
     SOURCE is an edgeseg checkpoint (.safetensors), package.module:factory with --weights, a torch.export .pt2, or an
-    .onnx.
+    .onnx. A recipe with [distill], [prune] or [sparsify] makes a smaller network of it first, taught by SOURCE on the
+    calibration frames; it must be faster than SOURCE and within the gates, else the exit code is 1.
     """
     plugins.require("convert", "edgeseg convert")
     from edgeseg.converters.recipe import Recipe, read_recipe
@@ -91,6 +96,7 @@ def convert(
         chosen,
         tuple(Format(f) for f in formats) or tuple(Format),
         tuple(Precision(p) for p in precisions) or DEFAULT_PRECISIONS,
+        unlabelled,
     )
 
 
@@ -103,6 +109,7 @@ def convert_to_bundle(
     recipe: Recipe,
     formats: tuple[Format, ...],
     precisions: tuple[Precision, ...],
+    unlabelled: tuple[Path, ...] = (),
 ) -> int:
     """Convert and print one line a step; the exit code is 1 where an artifact was refused."""
     click.echo(f"loading {spec}")
@@ -111,10 +118,16 @@ def convert_to_bundle(
     with quiet():
         from edgeseg.converters import conversion
 
+    from edgeseg.converters.plan import plan
     from edgeseg.converters.source import SourceOptions, load_source
 
     source = load_source(spec, SourceOptions(**options))
-    steps = conversion.plan(formats, precisions, recipe)
+    steps = plan(formats, precisions, recipe)
+    if unlabelled and not recipe.compresses:
+        raise BadInput("--unlabelled frames are for a recipe with [distill], [prune] or [sparsify]")
+    compressed = None
+    if recipe.compresses:
+        compressed = compress_source(source, recipe, calibration, unlabelled, evaluation, work_folder(output))
     calibration = calibration.spread(recipe.quantize.calibration_frames)
     evaluation = evaluation.spread(recipe.evaluate.frames)
     size = source.preprocess
@@ -137,18 +150,17 @@ def convert_to_bundle(
         steps=steps,
         recipe=recipe,
         open_session=open_session,
+        compressed=compressed,
         report=_Reporter(len(steps)),
     )
     click.echo(f"{output}: {len(manifest.artifacts)} artifacts, {len(manifest.golden)} golden frames")
     for refusal in manifest.refused:
         click.echo(f"error: {refusal.format}-{refusal.precision} is not in the bundle: {refusal.reason}", err=True)
-    return 1 if manifest.refused else 0
-
-
-def open_session(kind: Format, path: Path) -> tuple[str, Session]:
-    """Load a model file on the CPU with the runtime of its format, all cores."""
-    name = RUNTIME_OF[kind]
-    return name, plugins.runtime(name).load(path, device="cpu")
+    if compressed:
+        shutil.rmtree(work_folder(output))
+    if compressed and compressed.missed:
+        click.echo(f"error: {compressed.missed}", err=True)
+    return 1 if manifest.refused or (compressed and compressed.missed) else 0
 
 
 class _Reporter:

@@ -53,14 +53,14 @@ def demo(output: Path) -> int:
 
 def draw_artifacts(bundle: Bundle, frames: FrameFolder, path: Path) -> None:
     """One frame as every artifact sees it."""
-    from edgeseg.commands.convert import RUNTIME_OF
+    from edgeseg.plugins import ENGINE_OF
     from edgeseg.runtimes.segmenter import load
 
     sample = frames.samples[len(frames) // 2]
     frame, truth = sample.read_frame(), sample.read_mask()
     tiles = []
     for artifact in bundle.artifacts:
-        runtime = RUNTIME_OF[artifact.format]
+        runtime = ENGINE_OF[artifact.format]
         with load(bundle, runtime=runtime, precision=artifact.precision) as segmenter:
             mask = segmenter(frame).mask
         tiles.append(_tile(frame, mask, truth, f"{artifact.name} on {runtime}"))

@@ -64,8 +64,8 @@ def train(data: Path, output: Path, arch: str, edge: bool, encoder_weights: Path
         mean, std = (round(sum(mean) / 3, 4),), (round(sum(std) / 3, 4),)
     import torch
 
-    from edgeseg.converters.models.unet import EDGE
     from edgeseg.converters.fit import Epoch
+    from edgeseg.converters.models.unet import EDGE
     from edgeseg.converters.train import TrainOptions
     from edgeseg.converters.train import train as run
 

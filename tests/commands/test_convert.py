@@ -20,7 +20,6 @@ from click.testing import Result
 
 import edgeseg
 from edgeseg import plugins
-from edgeseg.commands.convert import RUNTIME_OF
 from edgeseg.parity import nchw_runner
 
 Invoke = Callable[..., Result]
@@ -69,7 +68,7 @@ def test_every_artifact_carries_its_evidence(bundle: Path) -> None:
         parity = artifact.parity
         assert parity is not None
         assert parity.frames == 8
-        assert parity.runtime == RUNTIME_OF[artifact.format]
+        assert parity.runtime == plugins.ENGINE_OF[artifact.format]
         assert parity.dice is not None
         assert parity.dice > 0.9
         assert (parity.logit_error < 1e-3) is (artifact.precision == "fp32")
@@ -80,7 +79,7 @@ def test_normalisation_is_inside_every_graph(bundle: Path, source: Any) -> None:
     pixels = np.random.default_rng(0).uniform(0, 255, (1, 1, 64, 96)).astype(np.float32)
     want = source.run(pixels)
     for artifact in edgeseg.open_bundle(bundle).artifacts:
-        with plugins.runtime(RUNTIME_OF[artifact.format]).load(artifact.path, device="cpu") as session:
+        with plugins.runtime(plugins.ENGINE_OF[artifact.format]).load(artifact.path, device="cpu") as session:
             got = nchw_runner(session.run, session.inputs, session.outputs)(pixels)
         tolerance = 1e-3 if artifact.precision == "fp32" else 0.25
         assert np.abs(got - want).max() <= tolerance * np.ptp(want), artifact.name

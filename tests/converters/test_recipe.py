@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeseg.converters.recipe import Evaluate, Quantize, Recipe, read_recipe
+from edgeseg.converters.recipe import Distill, Evaluate, Prune, Quantize, Recipe, read_recipe
 from edgeseg.errors import BadInput
 from edgeseg.types import Gates
 
@@ -26,11 +26,20 @@ def test_a_recipe_states_every_choice_and_keeps_the_other_defaults(tmp_path: Pat
     [gates]
     agreement_min = 0.9
     sqnr_db_min = false
+    [distill]
+    search_widths = [[16, 32, 64], [32, 32, 48]]
+    [distill.options]
+    mixes = 2
+    [prune]
+    macs = 0.4
+    protect = false
     """
     want = Recipe(
-        Quantize(calibration_frames=5, bias_correction=True),
-        Evaluate(golden_frames=2),
-        Gates(agreement_min=0.9, sqnr_db_min=None),
+        distill=Distill(search_widths=((16, 32, 64), (32, 32, 48)), options={"mixes": 2}),
+        prune=Prune(macs=0.4, protect=False),
+        quantize=Quantize(calibration_frames=5, bias_correction=True),
+        evaluate=Evaluate(golden_frames=2),
+        gates=Gates(agreement_min=0.9, sqnr_db_min=None),
     )
     assert read_recipe(write(tmp_path, text)) == want
     assert read_recipe(write(tmp_path, "")) == Recipe()
@@ -39,7 +48,18 @@ def test_a_recipe_states_every_choice_and_keeps_the_other_defaults(tmp_path: Pat
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[quantise]\n", r"unknown option 'quantise', expected some of quantize, evaluate, gates"),
+        ("[quantise]\n", r"unknown option 'quantise': did you mean 'quantize'\?"),
+        ("[xyz]\n", r"unknown option 'xyz': expected some of pool, distill, prune, sparsify, quantize, evaluate, gates"),
+        ("[prune]\nration = 0.5\n", r"\[prune\] has the unknown option 'ration': did you mean 'ratio'\?"),
+        ("[prune]\nratio = 1.0\n", r"\[prune\]: ratio is 1.0, expected between 0 and 1"),
+        ("[prune]\nmacs = 0\n", "macs is 0.*, expected between 0 and 1"),
+        ("[prune]\nratio = 0.5\nmacs = 0.5\n", "has ratio and macs, expected exactly one of ratio, macs, latency_ms"),
+        ("[prune]\n", "has no target, expected exactly one"),
+        ("[prune]\nlatency_ms = -1\n", "latency_ms is -1.*, expected above 0"),
+        ("[sparsify]\nmode = 'global'\n", r"Invalid enum value 'global'"),
+        ("[sparsify]\nratio = -0.1\n", "ratio is -0.1, expected between 0 and 1"),
+        ("[distill]\nsamples = 0\n", "samples is 0, expected at least 1"),
+        ("[pool]\nframes = 0\n", "frames is 0, expected at least 1"),
         ("[quantize]\nframes = 3\n", r"\[quantize\] has the unknown option 'frames'"),
         ("[gates]\ndice = 3\n", r"\[gates\] has the unknown option 'dice'"),
         ("[quantize]\nper_channel = 1\n", "Expected `bool`, got `int`"),

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from edgeseg.converters.checkpoint import load_checkpoint, read_info, save_checkpoint
-from edgeseg.converters.models.unet import build
+from edgeseg.converters.models.build import build
 from edgeseg.converters.source import SourceOptions, load_source
 from edgeseg.errors import BadInput, ConversionError, UnsupportedModel
 from edgeseg.types import Preprocess
