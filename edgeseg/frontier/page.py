@@ -65,4 +65,5 @@ def _kind(point: Point, best: str | None) -> str:
 
 
 def _is_number(cell: str) -> bool:
-    return re.match(r"[+-]?\d", cell) is not None
+    """A figure, alone or with its interval."""
+    return re.fullmatch(r"[+-]?[\d.]+( \[.*\])?", cell) is not None
