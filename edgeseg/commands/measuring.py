@@ -133,7 +133,12 @@ def _stand_in(candidates: Sequence[Candidate]) -> Candidate:
     exact = [c for c in candidates if c.artifact and c.row.precision == Precision.FP32]
     if not exact:
         raise BadInput("the bundle has no fp32 artifact that runs here to compare with: give --source")
-    return min(exact, key=lambda c: c.artifact.parity.logit_error if c.artifact and c.artifact.parity else 1.0)
+    return min(exact, key=_logit_error)
+
+
+def _logit_error(candidate: Candidate) -> float:
+    parity = candidate.artifact.parity if candidate.artifact else None
+    return 1.0 if parity is None or parity.logit_error is None else parity.logit_error
 
 
 def fill_execution(candidates: Iterable[Candidate]) -> None:
