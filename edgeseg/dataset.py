@@ -65,6 +65,17 @@ class Sample:
         return mask
 
 
+    def circumference_error_mm(self, mask: Mask, offset_px: float) -> float | None:
+        """Absolute, of the head in a mask [H, W]; None where the pixel size or the reference is not known.
+
+        A head that was not found errs by its whole circumference.
+        """
+        if self.pixel_size_mm is None or self.hc_mm_reference is None:
+            return None
+        measured = metrics.head_circumference_mm(mask, self.pixel_size_mm, offset_px)
+        return abs((measured or 0.0) - self.hc_mm_reference)
+
+
 @dataclass(frozen=True, slots=True)
 class FrameFolder:
     """The samples of a folder, or of one of its splits, in the order of their names."""

@@ -35,14 +35,6 @@ class ReferenceFrame:
     truth: Mask | None = None
     sample: Sample | None = None
 
-    def circumference_error_mm(self, mask: Mask, offset_px: float) -> float | None:
-        """Of a mask, absolute; a head that was not found errs by its whole circumference. None where it is unknown."""
-        sample = self.sample
-        if sample is None or sample.pixel_size_mm is None or sample.hc_mm_reference is None:
-            return None
-        measured = metrics.head_circumference_mm(mask, sample.pixel_size_mm, offset_px)
-        return abs((measured or 0.0) - sample.hc_mm_reference)
-
 
 @dataclass(slots=True)
 class Comparison:
@@ -64,32 +56,35 @@ class Comparison:
 
     def add(self, reference: ReferenceFrame, logits: Array, mask: Mask) -> None:
         """Take in one frame's logits [1, L, h, w] and mask [H, W]."""
-        expected = reference.logits.astype(np.float64)
-        self.signal += float(np.sum(expected**2))
-        self.noise += float(np.sum((expected - logits) ** 2))
-        self.errors.append(metrics.logit_error(reference.logits, logits))
+        if logits.shape == reference.logits.shape:
+            expected = reference.logits.astype(np.float64)
+            self.signal += float(np.sum(expected**2))
+            self.noise += float(np.sum((expected - logits) ** 2))
+            self.errors.append(metrics.logit_error(reference.logits, logits))
         self.agreements.append(metrics.agreement(mask, reference.mask))
         self.dice_source.append(metrics.dice(mask, reference.mask))
         if reference.truth is not None:
             self.dice.append(metrics.dice(mask, reference.truth))
             self.source_dice.append(metrics.dice(reference.mask, reference.truth))
-        own = reference.circumference_error_mm(mask, self.hc_offset_px)
-        expected_error = reference.circumference_error_mm(reference.mask, self.hc_offset_px)
-        if own is not None and expected_error is not None:
-            self.hc_increases.append(own - expected_error)
+        if reference.sample is not None:
+            own, source = (
+                reference.sample.circumference_error_mm(m, self.hc_offset_px) for m in (mask, reference.mask)
+            )
+            if own is not None and source is not None:
+                self.hc_increases.append(own - source)
 
     @property
-    def sqnr_db(self) -> float:
-        """Over all frames together; limited, so that equal logits stay a number in JSON."""
-        return min(SQNR_LIMIT_DB, metrics.ratio_db(self.signal, self.noise))
+    def sqnr_db(self) -> float | None:
+        """Over all frames together; limited, so that equal logits stay a number in JSON. None as in `Parity`."""
+        return None if not self.errors else min(SQNR_LIMIT_DB, metrics.ratio_db(self.signal, self.noise))
 
     def parity(self, runtime: str) -> Parity:
         """The result. Raises ValueError where no frame was added."""
         dice = float(np.mean(self.dice)) if self.dice else None
         return Parity(
             runtime=runtime,
-            frames=len(self.errors),
-            logit_error=max(self.errors),
+            frames=len(self.agreements),
+            logit_error=max(self.errors, default=None),
             sqnr_db=self.sqnr_db,
             agreement=float(np.mean(self.agreements)),
             dice_source=float(np.mean(self.dice_source)),

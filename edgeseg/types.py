@@ -96,7 +96,8 @@ class Parity:
         runtime: the runtime it was measured with.
         frames: number of frames.
         logit_error: largest absolute logit difference over the range of the source's logits (1 is the whole range).
-        sqnr_db: signal to quantization noise ratio of the logits, 10 log10(sum s^2 / sum (s - a)^2), in dB.
+        sqnr_db: signal to quantization noise ratio of the logits, 10 log10(sum s^2 / sum (s - a)^2), in dB. Both are
+            None for a network whose logits have another size than the source's.
         agreement: share of the frames' own pixels with the same class as the source's mask.
         dice_source: mean Dice between the artifact's and the source's masks.
         dice: mean Dice against the reference masks; None where there are none.
@@ -109,8 +110,8 @@ class Parity:
 
     runtime: str
     frames: int
-    logit_error: float
-    sqnr_db: float
+    logit_error: float | None
+    sqnr_db: float | None
     agreement: float
     dice_source: float
     dice: float | None = None

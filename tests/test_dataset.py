@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from edgeseg.dataset import read_all, read_folder
+from edgeseg.dataset import Sample, read_all, read_folder
 from edgeseg.errors import BadInput
 
 MakeFrames = Callable[..., Path]
@@ -145,3 +146,9 @@ def test_missing_folders_and_masks_are_named(folder: Path, tmp_path: Path) -> No
         read_folder(folder, need_masks=True)
     with pytest.raises(BadInput, match=r"has no mask, expected masks/000.png"):
         read_folder(folder).samples[0].read_mask()
+
+
+def test_a_head_that_is_not_found_errs_by_its_whole_circumference() -> None:
+    sample = Sample("a.png", Path("a.png"), None, pixel_size_mm=0.5, hc_mm_reference=100.0)
+    assert sample.circumference_error_mm(np.zeros((50, 50), np.uint8), 0.0) == 100.0
+    assert replace(sample, pixel_size_mm=None).circumference_error_mm(np.zeros((50, 50), np.uint8), 0.0) is None

@@ -76,12 +76,6 @@ def test_the_circumference_error_is_the_source_s_minus_the_artifact_s() -> None:
     )
 
 
-def test_a_head_that_is_not_found_errs_by_its_whole_circumference() -> None:
-    sample = Sample("a.png", Path("a.png"), None, pixel_size_mm=0.5, hc_mm_reference=100.0)
-    reference = ReferenceFrame(disc(40), np.zeros((1, 1, 4, 4), np.float32), disc(40), disc(40), sample)
-    assert reference.circumference_error_mm(disc(0) * 0, 0.0) == 100.0
-
-
 def test_a_frame_that_the_source_itself_loses_is_no_gate() -> None:
     bad = replace(GOOD, worst_dice=0.5, worst_dice_source=0.9)
     assert failed_gate(bad, Gates(), Precision.INT8) == "worst frame's Dice 0.500, gate >= 0.85"

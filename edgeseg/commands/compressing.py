@@ -48,7 +48,10 @@ def compress_source(
         GateFailed: the result is not both smaller and faster than the source; what was trained stays in `folder`.
     """
     plugins.require("train", "distillation and pruning")
-    from edgeseg.converters.compress import Frames, compress
+    from edgeseg.converters.quiet import quiet
+
+    with quiet():
+        from edgeseg.converters.compress import Frames, compress
 
     extra = [read_folder(path) for path in unlabelled]
     count = len(learn) + sum(len(f) for f in extra)

@@ -114,12 +114,11 @@ def convert_to_bundle(
     """Convert and print one line a step; the exit code is 1 where an artifact was refused."""
     click.echo(f"loading {spec}")
     from edgeseg.converters.quiet import quiet
-
-    with quiet():
-        from edgeseg.converters import conversion
-
-    from edgeseg.converters.plan import plan
     from edgeseg.converters.source import SourceOptions, load_source
+
+    with quiet():  # after torch, whose log handler keeps the stderr that it finds
+        from edgeseg.converters import conversion
+        from edgeseg.converters.plan import plan
 
     source = load_source(spec, SourceOptions(**options))
     steps = plan(formats, precisions, recipe)

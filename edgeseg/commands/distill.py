@@ -84,7 +84,10 @@ def distill(
     folder = work_folder(output)
     result = compress_source(teacher, chosen, learn, unlabelled, held, folder)
 
-    from edgeseg.converters.conversion import network_parity
+    from edgeseg.converters.quiet import quiet
+
+    with quiet():
+        from edgeseg.converters.conversion import network_parity
 
     parity, failed = network_parity(teacher, result.source, held, learn, chosen.gates)
     _save(output, result, teacher)

@@ -12,7 +12,7 @@ import msgspec
 
 from edgeseg import plugins
 from edgeseg.bundle import open_bundle
-from edgeseg.commands.measuring import _in_a_folder
+from edgeseg.commands.measuring import in_a_folder
 from edgeseg.commands.profiling import ProfileReport, print_profile, profile_bundle
 from edgeseg.commands.table import print_table
 from edgeseg.errors import BadInput
@@ -20,7 +20,6 @@ from edgeseg.parity import SQNR_LIMIT_DB
 from edgeseg.types import Artifact, Bundle, Manifest, Parity, Precision
 
 _HASH = 12
-_COMPRESSION = "compression"
 
 
 @click.command(
@@ -44,7 +43,7 @@ _COMPRESSION = "compression"
     "--json",
     "json_path",
     type=click.Path(path_type=Path, dir_okay=False, writable=True),
-    callback=_in_a_folder,
+    callback=in_a_folder,
     help="Write everything as JSON, hashes in full.",
 )
 def inspect(
@@ -100,7 +99,7 @@ def _write(path: Path, bundle: Path, opened: Bundle, report: ProfileReport | Non
 
 
 def _described(bundle: Bundle) -> dict[str, Any]:
-    """The manifest as plain types, file paths relative to the bundle; `compression` is None without a record."""
+    """The manifest as plain types, file paths relative to the bundle."""
 
     def relative(value: Any) -> str:
         if not isinstance(value, Path):
@@ -108,7 +107,7 @@ def _described(bundle: Bundle) -> dict[str, Any]:
         return value.relative_to(bundle.path).as_posix()
 
     plain: dict[str, Any] = msgspec.to_builtins(bundle.manifest, enc_hook=relative)
-    return {_COMPRESSION: plain["provenance"].get(_COMPRESSION)} | plain
+    return plain
 
 
 def _print_bundle(bundle: Bundle) -> None:
@@ -136,11 +135,15 @@ def _parity_cells(parity: Parity | None) -> list[str | None]:
     if parity is None:
         return [None] * 4
     return [
-        f"{parity.logit_error:.2e}",
-        f"{parity.agreement:.5f}",
-        None if parity.sqnr_db == SQNR_LIMIT_DB else f"{parity.sqnr_db:.1f}",
-        None if parity.dice is None else f"{100 * parity.dice:.2f}",
+        _number(parity.logit_error, ".2e"),
+        _number(parity.agreement, ".5f"),
+        None if parity.sqnr_db == SQNR_LIMIT_DB else _number(parity.sqnr_db, ".1f"),
+        _number(parity.dice and 100 * parity.dice, ".2f"),
     ]
+
+
+def _number(value: float | None, style: str) -> str | None:
+    return None if value is None else f"{value:{style}}"
 
 
 def _facts(manifest: Manifest, described: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
@@ -153,10 +156,17 @@ def _facts(manifest: Manifest, described: Mapping[str, Any]) -> Sequence[tuple[s
         ("golden frames", str(len(manifest.golden))),
         *((name, _line(made[name])) for name in ("source", "training", "calibration", "evaluation")),
         *(("step", _line(step)) for step in made["steps"]),
-        (_COMPRESSION, _line(described[_COMPRESSION]) if described[_COMPRESSION] else "none recorded"),
+        *_compression(manifest.provenance.compression),
         ("tools", _line(made["tools"])),
         ("made", ", ".join(filter(None, (made["created"], made["machine"]))) or "not recorded"),
     ]
+
+
+def _compression(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """A line for each part of the record of distillation and pruning."""
+    if not record:
+        return [("compression", "none, it is the source itself")]
+    return [(f"compression, {part}", _line(value)) for part, value in record.items()]
 
 
 def _line(value: Any) -> str:

@@ -15,11 +15,11 @@ from edgeseg.commands.candidates import Candidate, FrameScore
 from edgeseg.commands.progress import progress
 from edgeseg.commands.rows import Report
 from edgeseg.commands.sources import source_options
-from edgeseg.dataset import FrameFolder, Sample, read_folder, read_pair
+from edgeseg.dataset import FrameFolder, Sample, outline_offset, read_folder, read_pair
 from edgeseg.errors import BadInput, EdgesegError
 from edgeseg.frames import read_image
-from edgeseg.parity import ReferenceFrame, RunLogits, failed_gate, reference_frame
-from edgeseg.types import Bundle, Gates, Mask, Precision
+from edgeseg.parity import ReferenceFrame, RunLogits, failed_gate, failed_task_gate, reference_frame
+from edgeseg.types import Bundle, Mask, Parity, Precision
 
 EVALUATION_SPLITS = ("test", "val")
 
@@ -33,7 +33,7 @@ def measuring_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--json",
             "json_path",
             type=click.Path(path_type=Path, dir_okay=False, writable=True),
-            callback=_in_a_folder,
+            callback=in_a_folder,
             help="Write the rows as JSON.",
         ),
         click.option("--source", help="Measure this source too, and compare with it; needs torch."),
@@ -62,7 +62,7 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def _in_a_folder(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:
+def in_a_folder(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:
     """Known before minutes of measuring, not after."""
     if value is not None and not os.access(value.parent, os.W_OK):
         raise click.BadParameter(f"{value.parent} is not a folder that can be written")
@@ -75,20 +75,18 @@ def evaluation_frames(data: Path, split: str | None) -> FrameFolder:
     return folder.select(split) if split else folder.prefer(*EVALUATION_SPLITS)
 
 
-def golden_references(bundle: Bundle) -> Iterator[tuple[ReferenceFrame, Sample | None]]:
-    """The golden frames with the results of the source, as stored in the bundle."""
+def golden_references(bundle: Bundle) -> Iterator[ReferenceFrame]:
+    """The golden frames with the results of the network that the artifacts were made of, as stored in the bundle."""
     for golden in bundle.manifest.golden:
         logits = np.load(golden.logits.path, allow_pickle=False)
-        yield ReferenceFrame(read_image(golden.frame.path), logits, read_image(golden.mask.path)), None
+        yield ReferenceFrame(read_image(golden.frame.path), logits, read_image(golden.mask.path))
 
 
-def folder_references(
-    folder: FrameFolder, bundle: Bundle, reference: RunLogits
-) -> Iterator[tuple[ReferenceFrame, Sample | None]]:
+def folder_references(folder: FrameFolder, bundle: Bundle, reference: RunLogits) -> Iterator[ReferenceFrame]:
     """Frame by frame, what the reference makes of a folder; nothing is held in memory."""
     for sample in folder.samples:
         frame, truth = read_pair(sample, len(bundle.classes))
-        yield reference_frame(frame, truth, bundle.preprocess, reference), sample
+        yield reference_frame(frame, truth, bundle.preprocess, reference, sample)
 
 
 def compare_candidates(
@@ -109,6 +107,13 @@ def compare_candidates(
         data: frames folder.
         split: of its index.
     """
+    gates = bundle.manifest.gates
+    # A distilled or pruned network is another one than the source: only the task itself can be compared.
+    other = bool(baselines and bundle.manifest.provenance.compression)
+
+    def failed(parity: Parity, precision: Precision) -> str | None:
+        return failed_task_gate(parity, gates) if other else failed_gate(parity, gates, precision)
+
     everything = [*candidates, *baselines]
     report.rows = [c.row for c in everything]
     if data is None:
@@ -125,7 +130,7 @@ def compare_candidates(
         references = folder_references(folder, bundle, reference.run)
         offset = hc_offset(read_folder(data), len(bundle.classes))
     with progress("comparing", count) as advance:
-        measure_accuracy(everything, references, bundle.manifest.gates, offset, advance)
+        measure_accuracy(everything, references, failed, offset, advance)
 
 
 def _stand_in(candidates: Sequence[Candidate]) -> Candidate:
@@ -150,13 +155,15 @@ def fill_execution(candidates: Iterable[Candidate]) -> None:
 
 def measure_accuracy(
     candidates: Sequence[Candidate],
-    references: Iterable[tuple[ReferenceFrame, Sample | None]],
-    gates: Gates,
+    references: Iterable[ReferenceFrame],
+    failed: Callable[[Parity, Precision], str | None],
     hc_offset_px: float,
     advance: Callable[[], None] = lambda: None,
 ) -> None:
-    """Fill the accuracy of every candidate's row, all of them on the same frames."""
-    for reference, sample in references:
+    """Fill the accuracy of every candidate's row, all of them on the same frames; `failed` names the failed gate."""
+    for candidate in candidates:
+        candidate.comparison.hc_offset_px = hc_offset_px
+    for reference in references:
         for candidate in candidates:
             try:
                 logits, mask = candidate.segment(reference.frame)
@@ -164,11 +171,11 @@ def measure_accuracy(
                 candidate.fail(error)
                 continue
             candidate.comparison.add(reference, logits, mask)
-            if sample is not None:
-                candidate.scores.append(score(mask, reference.truth, sample, hc_offset_px))
+            if reference.sample is not None:
+                candidate.scores.append(score(mask, reference.truth, reference.sample, hc_offset_px))
         advance()
     for candidate in candidates:
-        _fill(candidate, gates)
+        _fill(candidate, failed)
 
 
 def score_frames(
@@ -198,28 +205,18 @@ def score_frames(
 
 def score(mask: Mask, truth: Mask | None, sample: Sample, hc_offset_px: float) -> FrameScore:
     """Score a mask [H, W] against the reference mask [H, W] and the reference circumference, where they are known."""
-    error = None
-    if sample.pixel_size_mm is not None and sample.hc_mm_reference is not None:
-        measured = metrics.head_circumference_mm(mask, sample.pixel_size_mm, hc_offset_px)
-        # A head that was not found is an error of its whole circumference, not a frame to leave out.
-        error = abs((measured or 0.0) - sample.hc_mm_reference)
+    error = sample.circumference_error_mm(mask, hc_offset_px)
     return FrameScore(sample.exam, None if truth is None else metrics.dice(mask, truth), error)
 
 
 def hc_offset(folder: FrameFolder, classes: int) -> float:
     """The outline offset of a folder's masks in pixels, from its train split; 0 where it has none with references."""
-    if "train" not in folder.splits or classes != 2:
-        return 0.0
-    known = [s for s in folder.select("train").samples if s.mask and s.pixel_size_mm and s.hc_mm_reference]
-    masks = [s.read_mask(classes) for s in known]
-    return metrics.outline_offset_px(
-        masks, [s.pixel_size_mm or 0.0 for s in known], [s.hc_mm_reference or 0.0 for s in known]
-    )
+    return outline_offset(folder.select("train"), classes) if "train" in folder.splits else 0.0
 
 
-def _fill(candidate: Candidate, gates: Gates) -> None:
+def _fill(candidate: Candidate, failed: Callable[[Parity, Precision], str | None]) -> None:
     row, comparison = candidate.row, candidate.comparison
-    if not comparison.errors:
+    if not comparison.agreements:
         return
     parity = comparison.parity(row.runtime)
     row.frames = parity.frames
@@ -231,5 +228,5 @@ def _fill(candidate: Candidate, gates: Gates) -> None:
         row.hc_mae_mm = float(np.mean([error for error, _ in errors]))
         row.hc_mae_ci = metrics.bootstrap_interval(*zip(*errors, strict=True))
     if row.passed is None and candidate.artifact is not None:
-        row.reason = failed_gate(parity, gates, Precision(row.precision))
+        row.reason = failed(parity, Precision(row.precision))
         row.passed = row.reason is None

@@ -24,21 +24,23 @@ def test_a_bundle_is_described_with_its_hashes(invoke: Invoke, bundle: Path, tmp
         row = next(line for line in result.stdout.splitlines() if line.startswith(name))
         assert all(file["sha256"][:12] in row for file in artifact["files"])
     for text in ("classes: background", "height 64, width 96", "agreement_min 0.995", "golden frames: 8",
-                 "step: makes onnx fp32", "compression: none recorded", "torch 2."):  # fmt: skip
+                 "step: makes onnx fp32", "compression: none", "torch 2."):  # fmt: skip
         assert text in result.stdout
     content = json.loads((tmp_path / "i.json").read_text())
-    assert (content["schema"], content["profile"], content["compression"]) == (1, None, None)
+    assert (content["schema"], content["profile"], content["board"]) == (1, None, None)
     assert content["artifacts"] == manifest["artifacts"]
     assert content["provenance"] == manifest["provenance"]
 
 
-def test_what_was_refused_is_shown_with_its_reason(invoke: Invoke, bundle_copy: Path) -> None:
+def test_what_was_refused_and_how_it_was_compressed_is_shown(invoke: Invoke, bundle_copy: Path) -> None:
     manifest = json.loads((bundle_copy / MANIFEST).read_text())
     manifest["refused"] = [{"format": "onnx", "precision": "fp16", "reason": "SQNR dB 3.0, gate >= 20"}]
+    manifest["provenance"]["compression"] = {"prune": {"ratio": 0.5, "kept": [8, 16]}, "proof": {"engine": "openvino"}}
     (bundle_copy / MANIFEST).write_text(json.dumps(manifest))
     result = invoke("inspect", bundle_copy)
     assert result.exit_code == 0, result.output
     assert "refused: onnx-fp16: SQNR dB 3.0, gate >= 20" in result.stdout
+    assert "compression, prune: ratio 0.5, kept 8 16\ncompression, proof: engine openvino\n" in result.stdout
 
 
 def test_a_changed_file_is_not_described(invoke: Invoke, bundle_copy: Path) -> None:

@@ -30,7 +30,7 @@ def history(checkpoint: Path) -> list[dict[str, float]]:
 @pytest.mark.slow
 def test_training_learns_and_the_checkpoint_is_complete(invoke: Invoke, frames: Path, tmp_path: Path) -> None:
     from edgeseg.converters.checkpoint import file_sha256, load_checkpoint
-    from edgeseg.converters.models.unet import build
+    from edgeseg.converters.models.build import build
     from edgeseg.dataset import read_folder
 
     weights = tmp_path / "imagenet.safetensors"
