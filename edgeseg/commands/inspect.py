@@ -154,7 +154,7 @@ def _facts(manifest: Manifest, described: Mapping[str, Any]) -> Sequence[tuple[s
         ("preprocess", _line(described["preprocess"])),
         ("gates", _line(described["gates"])),
         ("golden frames", str(len(manifest.golden))),
-        *((name, _line(made[name])) for name in ("source", "training", "calibration", "evaluation")),
+        *((name, _line(made[name])) for name in ("source", "training", "network", "calibration", "evaluation")),
         *(("step", _line(step)) for step in made["steps"]),
         *_compression(manifest.provenance.compression),
         ("tools", _line(made["tools"])),
