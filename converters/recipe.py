@@ -33,13 +33,13 @@ class Quantize:
         calibration_frames: at most this many, evenly spaced over the calibration folder.
         per_channel: ONNX weights have one scale per output channel.
         bias_correction: NNCF's fast bias correction for OpenVINO.
-        unify_concat: NNCF's shared scale for the inputs of a Concat, which harms U-Nets.
+        unify_concat: OpenVINO: one scale for the inputs of a Concat; "auto" tries both and keeps the more exact one.
     """
 
     calibration_frames: int = 64
     per_channel: bool = True
     bias_correction: bool = False
-    unify_concat: bool = False
+    unify_concat: bool | Literal["auto"] = "auto"
 
 
 @dataclass(frozen=True, slots=True)
