@@ -167,8 +167,7 @@ def _sparsify(
             yield batch[0]
 
     fine_tune = _FineTune(teaching, Lesson.of(options))
-    thin, report = sparsify(module, example, options, fine_tune=fine_tune, batches=images)
-    say(f"sparsify: {100 * report.reached:.1f} % of the weights are zero, {100 * options.ratio:g} % asked")
+    thin, report = sparsify(module, example, options, fine_tune=fine_tune, batches=images, report=say)
     return thin, {"options": asdict(options), **asdict(report)}
 
 

@@ -20,6 +20,7 @@ from edgeseg.converters.source import Normalised, Source
 from edgeseg.converters.step import Workspace
 from edgeseg.parity import RunLogits, nchw_runner
 from edgeseg.plugins import FORMAT_OF
+from edgeseg.transport import compressed_size
 from edgeseg.types import Array, Format, Precision, Session
 
 _ROUNDS = 20
@@ -35,12 +36,13 @@ class OpenSession(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """That a compressed network is smaller *and* faster than its source, both as int8 artifacts of one engine.
+    """What a compression gained, both networks as int8 artifacts of one engine.
 
     Attributes:
         engine: where the latencies were measured, in turns, one thread.
         macs_source, macs: multiply-accumulates of one frame.
         latency_source_ms, latency_ms: medians.
+        transport_source_bytes, transport_bytes: of the artifact in the compressed form of a bundle.
     """
 
     engine: str
@@ -48,16 +50,24 @@ class Proof:
     macs: int
     latency_source_ms: float
     latency_ms: float
+    transport_source_bytes: int
+    transport_bytes: int
 
     @property
-    def holds(self) -> bool:
-        """Fewer multiply-accumulates and less time."""
+    def faster(self) -> bool:
+        """Fewer multiply-accumulates and less time: what distillation and structured pruning are for."""
         return self.macs < self.macs_source and self.latency_ms < self.latency_source_ms
+
+    @property
+    def lighter(self) -> bool:
+        """A smaller download: all that zeros are for."""
+        return self.transport_bytes < self.transport_source_bytes
 
     def __str__(self) -> str:
         return (
             f"{self.macs / 1e6:.1f} against {self.macs_source / 1e6:.1f} MMACs, {self.latency_ms:.3f} against "
-            f"{self.latency_source_ms:.3f} ms as int8 in {self.engine}, one thread"
+            f"{self.latency_source_ms:.3f} ms as int8 in {self.engine}, one thread, "
+            f"{self.transport_bytes / 1e6:.3f} against {self.transport_source_bytes / 1e6:.3f} MB to download"
         )
 
 
@@ -80,19 +90,21 @@ class Stopwatch:
 
     def latency_ms(self, module: nn.Module) -> float:
         """Median of one network on normalised input."""
-        return self._medians([module])[0]
+        return self._measure([module])[0][0]
 
     def prove(self, compressed: nn.Module) -> Proof:
         """Compare a network with the source, in turns."""
         dense = self.source.network.module
         assert isinstance(dense, nn.Module)
-        ours, theirs = self._medians([compressed, dense])
+        (ours, light), (theirs, heavy) = self._measure([compressed, dense])
         example = self.source.example * 0
-        return Proof(self.engine, macs(dense, example), macs(compressed, example), theirs, ours)
+        return Proof(self.engine, macs(dense, example), macs(compressed, example), theirs, ours, heavy, light)
 
-    def _medians(self, modules: Sequence[nn.Module]) -> list[float]:
+    def _measure(self, modules: Sequence[nn.Module]) -> list[tuple[float, int]]:
+        """Median milliseconds and compressed bytes of each."""
         with ExitStack() as stack:
-            runs = [self._open(module, stack) for module in modules]
+            opened = [self._open(module, stack) for module in modules]
+            runs = [run for run, _ in opened]
             times: list[list[float]] = [[] for _ in runs]
             for round_number in range(_ROUNDS):
                 pixels = self.calibration[round_number % len(self.calibration)]
@@ -102,16 +114,18 @@ class Stopwatch:
                         start = perf_counter()
                         run(pixels)
                         seconds.append(perf_counter() - start)
-        return [float(np.median(seconds)) * 1e3 for seconds in times]
+        return [(float(np.median(seconds)) * 1e3, size) for seconds, (_, size) in zip(times, opened, strict=True)]
 
-    def _open(self, module: nn.Module, stack: ExitStack) -> RunLogits:
+    def _open(self, module: nn.Module, stack: ExitStack) -> tuple[RunLogits, int]:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgeseg-")))
         work = Workspace(with_module(self.source, module), folder, self.calibration)
         kind = FORMAT_OF[self.engine]
         for step in plan([kind], [Precision.INT8], self.recipe):
-            work.made[step.makes] = step.apply(work)[0]
+            files = step.apply(work)
+            work.made[step.makes] = files[0]
         session = stack.enter_context(self.open_session(kind, work.need((kind, Precision.INT8)), 1)[1])
-        return nchw_runner(session.run, session.inputs, session.outputs)
+        run = nchw_runner(session.run, session.inputs, session.outputs)
+        return run, compressed_size(list(files), sum(f.stat().st_size for f in files))
 
 
 def with_module(source: Source, module: nn.Module) -> Source:

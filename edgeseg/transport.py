@@ -103,7 +103,7 @@ def transport_sizes(bundle: Bundle) -> dict[str, int]:
 
     In one bundle artifacts share much of this, so that the sum is more than the file.
     """
-    return {a.name: _compressed_size([f.path for f in a.files], a.size_bytes) for a in bundle.artifacts}
+    return {a.name: compressed_size([f.path for f in a.files], a.size_bytes) for a in bundle.artifacts}
 
 
 def extract(file: Path, folder: Path) -> Bundle:
@@ -161,7 +161,8 @@ def _compressor(size: int) -> lzma.LZMACompressor:
     return lzma.LZMACompressor(filters=filters)
 
 
-def _compressed_size(paths: list[Path], size: int) -> int:
+def compressed_size(paths: list[Path], size: int) -> int:
+    """Bytes that these files, `size` bytes together, take in the one-file form."""
     xz, written = _compressor(size), 0
     for path in paths:
         with path.open("rb") as stream:

@@ -45,7 +45,8 @@ def compress_source(
     """Distill and prune as the recipe says, and print every stage.
 
     Raises:
-        GateFailed: the result is not both smaller and faster than the source; what was trained stays in `folder`.
+        GateFailed: a distilled or pruned network is not both smaller and faster than the source, or one with zeros
+            is no smaller download; what was trained stays in `folder`.
     """
     plugins.require("train", "distillation and pruning")
     from edgeseg.converters.quiet import quiet
@@ -70,11 +71,14 @@ def compress_source(
             say=click.echo,
             report_pool=_pool_progress(stack),
         )
-    if not compressed.proof.holds:
+    proof = compressed.proof
+    if (recipe.distill or recipe.prune) and not proof.faster:
         raise GateFailed(
-            f"the result is not smaller and faster than {source.name}: {compressed.proof}; prune more, or take a "
-            f"smaller student (the trained one is in {folder})"
+            f"the result is not smaller and faster than {source.name}: {proof}; prune more, or take a smaller student "
+            f"(the trained one is in {folder})"
         )
+    if recipe.sparsify and not proof.lighter:
+        raise GateFailed(f"the result is no smaller download than {source.name}: {proof}; raise the ratio")
     return compressed
 
 

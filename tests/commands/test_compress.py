@@ -203,6 +203,21 @@ def test_the_same_recipe_gives_the_same_artifacts(
     assert hashes[0] == hashes[1]
 
 
+def test_zeros_make_the_download_smaller_and_nothing_faster(
+    wide: tuple[object, ...], frames: Path, tmp_path: Path, write: Callable[[str], Path], invoke: Invoke
+) -> None:
+    recipe = write(POOL + "[sparsify]\nratio = 0.8\nsamples = 256\nbatch_size = 8\n" + LOOSE.replace("0.1", "1"))
+    out = tmp_path / "thin.edgeseg"
+    result = invoke("convert", *wide, "--calibration", frames, "--recipe", recipe, "-o", out, *OPENVINO)
+    assert result.exit_code == 0, result.output
+    record = manifest(out)["provenance"]["compression"]
+    proof = record["proof"]
+    assert proof["transport_bytes"] < 0.7 * proof["transport_source_bytes"]
+    assert proof["macs"] == proof["macs_source"]
+    assert record["sparsify"]["reached"] == pytest.approx(0.8, abs=0.01)
+    assert re.search(r"proof: .*, [\d.]+ against [\d.]+ MB to download", result.stdout)
+
+
 def test_an_artifact_too_far_from_the_source_is_refused(
     wide: tuple[object, ...], frames: Path, tmp_path: Path, write: Callable[[str], Path], invoke: Invoke
 ) -> None:

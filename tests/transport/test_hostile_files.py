@@ -167,8 +167,8 @@ HOSTILE: dict[str, tuple[Callable[[Forge], bytes], str]] = {
         "header of|padding of",
     ),
     "data in the padding": (
-        lambda f: f.instead(3, header(f.names[3], 4)[:512] + f.files[f.names[3]][:4].ljust(512, b"!")),
-        "header of|padding of",
+        lambda f: f.instead(0, entry(f.names[0], f.files[f.names[0]]).rstrip(b"\0").ljust(512 + 16384, b"!")),
+        "padding of artifacts/dense.onnx",
     ),
     "other order": (lambda f: f.xz(f.first(), *f.rest()[::-1]), "header of"),
     "a file more": (lambda f: f.xz(f.first(), *f.rest(), entry("evil", b"x")), "the end is not"),
