@@ -51,7 +51,7 @@ def save_checkpoint(
     state = {k: v.contiguous() for k, v in model.state_dict().items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
-    safetensors.torch.save_file(state, part, metadata)
+    part.write_bytes(safetensors.torch.save(state, metadata))  # save_file writes for the owner alone
     part.replace(path)
 
 

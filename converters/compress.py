@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from edgeseg.converters.distill import Candidate, distill, student_of
@@ -15,6 +16,7 @@ from edgeseg.converters.fit import Epoch
 from edgeseg.converters.latency import OpenSession, Proof, Stopwatch, with_module
 from edgeseg.converters.macs import macs, parameters
 from edgeseg.converters.pool import build_pool
+from edgeseg.converters.provenance import tool_versions
 from edgeseg.converters.prune import prune
 from edgeseg.converters.recipe import Distill, Prune, Recipe, Sparsify
 from edgeseg.converters.source import Source
@@ -110,6 +112,9 @@ def compress(
     record: dict[str, Any] = {
         "pool": {**asdict(recipe.pool), "stride": stride, "sha256": [f.sha256() for f in frames.learn]},
         "score_source": teaching.score(dense),
+        "frames": {"learn": [len(f) for f in frames.learn], "held": len(frames.held)},
+        "tools": tool_versions("torch", "monai", "torch-pruning", "nncf"),
+        "threads": torch.get_num_threads(),
     }
     say(f"source: {_size(dense, example)}, Dice {100 * record['score_source']:.2f} on {len(frames.held)} held frames")
     module: nn.Module

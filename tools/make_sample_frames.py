@@ -1,6 +1,6 @@
 """Choose the frames that ship inside edgeseg: `python tools/make_sample_frames.py PATH_OF_HC18_SUBSET`.
 
-Ten of the train split for calibration and twelve of the test split for evaluation. A split is cut into as many equal
+Six of the train split for calibration and twelve of the test split for evaluation. A split is cut into as many equal
 runs of exams and each gives the frame with the smallest file, because the package has 10 MB for its samples.
 """
 
@@ -16,7 +16,7 @@ import cv2
 from edgeseg.dataset import Sample, read_folder
 
 OUT = Path(__file__).parents[1] / "edgeseg" / "samples" / "frames"
-COUNTS = {"train": 10, "test": 12}
+COUNTS = {"train": 6, "test": 12}
 COLUMNS = ("file", "split", "exam_id", "pixel_size_mm", "hc_mm_reference")
 
 

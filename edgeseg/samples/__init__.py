@@ -1,6 +1,6 @@
-"""The embedded default: a trained checkpoint, a few licensed real frames with masks, and tiny probe models.
+"""The embedded default: a trained checkpoint, its edge student, a few licensed frames with masks, tiny probe models.
 
-`MODEL_CARD.md` beside this file says what the checkpoint is, what it was trained on, and that it is no medical device.
+`MODEL_CARD.md` beside this file says what the checkpoints are and were trained on, and that they are no medical device.
 """
 
 from __future__ import annotations
@@ -9,5 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent
 CHECKPOINT = ROOT / "mobilenetv2-unet-hc18.safetensors"
+STUDENT = ROOT / "edge-unet-hc18.safetensors"
+STUDENT_RECIPE = ROOT / "edge-unet-hc18.toml"
 FRAMES = ROOT / "frames"
 PROBES = ROOT / "probe"
