@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from edgeseg.converters.masks import growth_of, shares
 from edgeseg.converters.quiet import quiet
 from edgeseg.converters.recipe import Sparsify
 from edgeseg.converters.weights import first_line
@@ -19,18 +20,6 @@ from edgeseg.errors import ConversionError, UnsupportedModel
 
 if TYPE_CHECKING:
     from edgeseg.converters.prune import FineTune
-
-# The share grows in this many "epochs" of NNCF's schedulers, all within this part of the fine-tuning; the rest of it
-# repairs what the last zeros broke.
-_EPOCHS = 20
-_GROWING = 0.6
-_MULTISTEP = {0: 0.25, 7: 0.5, 14: 0.75, _EPOCHS: 1.0}
-_SHORT_BY = 0.001
-# NNCF's learned masks start here, and a weight is gone below 0. They must be able to travel this far twice.
-_MASK_START = 4.6
-# A settled mask stands this far from 0, out of reach of the noise that NNCF adds in training.
-_SETTLED = 10.0
-_EPOCH_BUFFER = "sparsify_epoch"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +76,9 @@ def sparsify(
 
         nncf.set_log_level(logging.ERROR)
     masked = _masked(module, example, options)
-    names = sorted(_shares(masked))
+    names = sorted(shares(masked))
     report(f"sparsify: {len(names)} tensors, {options.mode} to {options.ratio:.1%} zeros")
-    growth = _growth(masked, names, options)
+    growth = growth_of(masked, names, options)
     fine_tune(masked, "sparsify", on_step=growth.on_step, penalty=growth.penalty)
     growth.finish()
     masked.eval()
@@ -97,7 +86,7 @@ def sparsify(
         if options.adaptation_frames and _has_batch_norm(masked):
             images = _first(batches(), options.adaptation_frames)
             nncf.batch_norm_adaptation(masked, nncf.Dataset(images), num_iterations=len(images))
-        counted = _shares(masked)
+        counted = shares(masked)
         stripped = nncf.strip(masked, do_copy=False, strip_format=nncf.StripFormat.IN_PLACE)
     plain = _plain(module, stripped.state_dict())
     result = _report(plain, names, options)
@@ -120,14 +109,6 @@ class _Held(nn.Module):
         return self.module(x)
 
 
-def _shares(masked: nn.Module) -> dict[str, float]:
-    """The share of zeros in each weight, by the name that it has in the module held."""
-    import nncf
-
-    tensors = nncf.pruning_statistic(masked).pruned_tensors
-    return {t.tensor_name.removeprefix("module."): t.pruned_ratio for t in tensors}
-
-
 def _masked(module: nn.Module, example: Tensor, options: Sparsify) -> nn.Module:
     """A copy, held, with NNCF's masks on its weights."""
     import nncf
@@ -144,7 +125,7 @@ def _masked(module: nn.Module, example: Tensor, options: Sparsify) -> nn.Module:
             with _watched(held.module, entered):
                 ratio = None if options.mode == "regularization" else 0.0
                 masked: nn.Module = nncf.prune(held, mode=modes[options.mode], ratio=ratio, examples_inputs=example)
-            found = _shares(masked)
+            found = shares(masked)
     except Exception as error:
         where = f" in layer {entered[-1]}" if entered and entered[-1] else ""
         raise UnsupportedModel(
@@ -185,120 +166,6 @@ def _sort_hooks(masked: nn.Module) -> None:
     ordered = sorted(hooks.items())
     hooks.clear()
     hooks.update(dict(ordered))
-
-
-def _growth(masked: nn.Module, names: list[str], options: Sparsify) -> _Magnitude | _Regularized:
-    return _Regularized(masked, options) if options.mode == "regularization" else _Magnitude(masked, names, options)
-
-
-def _epoch(step: int, steps: int) -> int:
-    """From 0 to _EPOCHS, reached at _GROWING of all steps."""
-    return min(_EPOCHS, int(_EPOCHS * step / (_GROWING * steps)))
-
-
-class _Magnitude:
-    """The smallest weights are masked, more of them at each epoch of NNCF's scheduler."""
-
-    penalty: Callable[[], Tensor] | None = None
-
-    def __init__(self, masked: nn.Module, names: list[str], options: Sparsify) -> None:
-        import nncf
-        from nncf.torch.function_hook.pruning.magnitude import schedulers
-
-        local = options.mode == "magnitude-local"
-        mode = nncf.PruneMode.UNSTRUCTURED_MAGNITUDE_LOCAL if local else nncf.PruneMode.UNSTRUCTURED_MAGNITUDE_GLOBAL
-        parameters = dict(masked.named_parameters(remove_duplicate=False))
-        self._masked, self._ratio = masked, options.ratio
-        self._weights = [parameters[f"module.{name}"] for name in names]
-        self._scheduler: Any
-        if options.schedule == "exponential":
-            self._scheduler = schedulers.ExponentialMagnitudePruningScheduler(
-                masked, mode=mode, initial_ratio=0.0, target_ratio=options.ratio, target_epoch=_EPOCHS
-            )
-        else:
-            steps = {epoch: share * options.ratio for epoch, share in _MULTISTEP.items()}
-            self._scheduler = schedulers.MultiStepMagnitudePruningScheduler(masked, mode=mode, steps=steps)
-
-    def on_step(self, step: int, steps: int) -> None:
-        """After an optimizer step."""
-        # Only where an epoch begins: a run that goes on after a kill then has the masks that it would have had.
-        if (epoch := _epoch(step, steps)) != _epoch(step - 1, steps):
-            self._update(epoch)
-
-    def finish(self) -> None:
-        """Mask what is still missing, where the fine-tuning took no steps."""
-        import nncf
-
-        if nncf.pruning_statistic(self._masked).pruning_ratio < self._ratio - _SHORT_BY:
-            self._update(_EPOCHS)
-
-    def _update(self, epoch: int) -> None:
-        # NNCF flattens weights by `view`, which those of a channels-last network refuse.
-        kept = [w.data for w in self._weights]
-        for weight in self._weights:
-            weight.data = weight.data.contiguous()
-        try:
-            self._scheduler.step(epoch)
-        finally:
-            for weight, data in zip(self._weights, kept, strict=True):
-                weight.data = data
-
-
-class _Regularized:
-    """Every weight has a mask that is learned; the loss asks for a share of zeros that grows by NNCF's scheduler.
-
-    NNCF's masks are noisy as long as they learn, and most end near 0: which weights are in changes at every step, and
-    the network that is left fits none of the networks that were trained (measured: Dice 0.80 instead of 0.99). Here
-    the lowest masks, as many as asked, are settled for good when the share has grown, and the weights are tuned to it.
-    """
-
-    def __init__(self, masked: nn.Module, options: Sparsify) -> None:
-        from nncf.torch.function_hook.pruning.rb.losses import RBLoss
-        from nncf.torch.function_hook.pruning.rb.modules import RBPruningMask
-        from nncf.torch.function_hook.pruning.rb.schedulers import ExponentialRBPruningScheduler
-
-        # In the network's state, so that a run that goes on after a kill knows it.
-        masked.register_buffer(_EPOCH_BUFFER, torch.tensor(0))
-        self._masked, self._options = masked, options
-        self._masks = [m.mask for m in masked.modules() if isinstance(m, RBPruningMask)]
-        self._before: list[Tensor] = []
-        self._loss = RBLoss(masked, target_ratio=0.0)
-        self._scheduler = ExponentialRBPruningScheduler(
-            self._loss, initial_ratio=0.0, target_ratio=options.ratio, target_epoch=_EPOCHS
-        )
-
-    def penalty(self) -> Tensor:
-        """NNCF's loss for the share of zeros; nothing once the masks are settled."""
-        self._before = [m.detach().clone() for m in self._masks]
-        epoch = int(self._masked.get_buffer(_EPOCH_BUFFER))
-        if epoch == _EPOCHS:
-            return torch.zeros(())
-        self._scheduler.step(epoch)
-        loss: Tensor = self._loss()
-        return loss
-
-    def on_step(self, step: int, steps: int) -> None:
-        """After an optimizer step."""
-        epoch = self._masked.get_buffer(_EPOCH_BUFFER)
-        settled = int(epoch) == _EPOCHS
-        # An optimizer at the rate of fine-tuning would not bring a mask from its start to 0 in time: lengthen its step.
-        longer = max(1.0, 2 * _MASK_START / (0.5 * self._options.learning_rate * steps))
-        with torch.no_grad():
-            for mask, before in zip(self._masks, self._before, strict=True):
-                mask.copy_(before if settled else before + longer * (mask - before))
-            epoch.fill_(_epoch(step, steps))
-            if not settled and int(epoch) == _EPOCHS:
-                self._settle()
-
-    def _settle(self) -> None:
-        scores = torch.cat([m.flatten() for m in self._masks])
-        out = torch.zeros_like(scores, dtype=torch.bool)
-        out[scores.argsort(stable=True)[: round(self._options.ratio * len(scores))]] = True
-        for mask, gone in zip(self._masks, out.split([m.numel() for m in self._masks]), strict=True):
-            mask.copy_(torch.where(gone.view(mask.shape), -_SETTLED, _SETTLED))
-
-    def finish(self) -> None:
-        """The share is what was learned: none where the fine-tuning took no steps."""
 
 
 def _has_batch_norm(module: nn.Module) -> bool:
