@@ -18,7 +18,8 @@ from edgeseg.converters.macs import macs, parameters
 from edgeseg.converters.pool import build_pool
 from edgeseg.converters.provenance import tool_versions
 from edgeseg.converters.prune import prune
-from edgeseg.converters.recipe import Distill, Prune, Recipe, Sparsify
+from edgeseg.converters.quantization_aware import quantization_aware
+from edgeseg.converters.recipe import Distill, Prune, Quantize, Recipe, Sparsify
 from edgeseg.converters.source import Source
 from edgeseg.converters.teaching import Lesson, Teaching, probabilities, validation_data
 from edgeseg.converters.train import segmentation_loss
@@ -81,7 +82,7 @@ def compress(
 
     Args:
         source: a trained model, the teacher of all that follows.
-        recipe: at least one of its sections distill, prune and sparsify.
+        recipe: at least one of its sections distill, prune and sparsify, or quantize with `aware_samples`.
         frames: what to learn from and what to judge by.
         folder: keeps the pool and the state of every stage; the same call goes on from there after a kill.
         open_session: how to load an artifact in order to time it.
@@ -128,6 +129,8 @@ def compress(
         record["prune"], missed = _prune(module, recipe.prune, teaching, stopwatch, example, say)
     if recipe.sparsify:
         module, record["sparsify"] = _sparsify(module, recipe.sparsify, teaching, example, say)
+    if recipe.quantize.aware_samples:
+        record["quantize"] = _aware(module, recipe.quantize, teaching)
     record["score"] = teaching.score(module)
     say(f"result: {_size(module, example)}, Dice {100 * record['score']:.2f}")
     proof = stopwatch.prove(module)
@@ -174,6 +177,16 @@ def _sparsify(
     fine_tune = _FineTune(teaching, Lesson.of(options))
     thin, report = sparsify(module, example, options, fine_tune=fine_tune, batches=images, report=say)
     return thin, {"options": asdict(options), **asdict(report)}
+
+
+def _aware(module: nn.Module, options: Quantize, teaching: Teaching) -> dict[str, Any]:
+    def images() -> Iterator[Tensor]:
+        for batch in teaching.pool.sample(options.calibration_frames, _IMPORTANCE_BATCH):
+            yield batch[0]
+
+    lesson = Lesson(options.aware_samples, 16, options.learning_rate, 1e-4, 0.3, 0)
+    quantization_aware(module, _FineTune(teaching, lesson), images)
+    return {"lesson": asdict(lesson)}
 
 
 @dataclass(frozen=True, slots=True)

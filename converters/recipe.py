@@ -34,12 +34,17 @@ class Quantize:
         per_channel: ONNX weights have one scale per output channel.
         bias_correction: NNCF's fast bias correction for OpenVINO.
         unify_concat: OpenVINO: one scale for the inputs of a Concat; "auto" tries both and keeps the more exact one.
+        aware_samples: frames seen in fine-tuning under int8 rounding, taught by the source, before all that; 0 leaves
+            it out.
+        learning_rate: of that fine-tuning.
     """
 
     calibration_frames: int = 64
     per_channel: bool = True
     bias_correction: bool = False
     unify_concat: bool | Literal["auto"] = "auto"
+    aware_samples: int = 0
+    learning_rate: float = 2e-4
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +194,7 @@ class Recipe:
     @property
     def compresses(self) -> bool:
         """Whether the network itself is changed, and not only its arithmetic."""
-        return any((self.distill, self.prune, self.sparsify))
+        return any((self.distill, self.prune, self.sparsify, self.quantize.aware_samples))
 
 
 _SECTIONS: dict[str, type[Any]] = {
@@ -217,6 +222,7 @@ _RANGES: dict[str, tuple[float, float | None]] = {
     "samples": (1, None),
     "search_samples": (1, None),
     "adaptation_frames": (0, None),
+    "aware_samples": (0, None),
     "batch_size": (2, 4096),
     "learning_rate": (0, 1),
     "weight_decay": (0, 1),

@@ -123,7 +123,7 @@ def convert_to_bundle(
     source = load_source(spec, SourceOptions(**options))
     steps = plan(formats, precisions, recipe)
     if unlabelled and not recipe.compresses:
-        raise BadInput("--unlabelled frames are for a recipe with [distill], [prune] or [sparsify]")
+        raise BadInput("--unlabelled frames are for a recipe that trains: see [distill] in docs/recipe.md")
     compressed = None
     if recipe.compresses:
         compressed = compress_source(source, recipe, calibration, unlabelled, evaluation, work_folder(output))

@@ -218,6 +218,18 @@ def test_zeros_make_the_download_smaller_and_nothing_faster(
     assert re.search(r"proof: .*, [\d.]+ against [\d.]+ MB to download", result.stdout)
 
 
+def test_a_source_teaches_its_own_int8_form(
+    wide: tuple[object, ...], frames: Path, tmp_path: Path, write: Callable[[str], Path], invoke: Invoke
+) -> None:
+    recipe = write(POOL + "[quantize]\naware_samples = 128\n" + LOOSE)
+    out = tmp_path / "aware.edgeseg"
+    result = invoke("convert", *wide, "--calibration", frames, "--recipe", recipe, "-o", out, *OPENVINO)
+    assert result.exit_code == 0, result.output
+    record = manifest(out)["provenance"]["compression"]
+    assert record["quantize"]["lesson"]["samples"] == 128
+    assert record["proof"]["macs"] == record["proof"]["macs_source"]
+
+
 def test_an_artifact_too_far_from_the_source_is_refused(
     wide: tuple[object, ...], frames: Path, tmp_path: Path, write: Callable[[str], Path], invoke: Invoke
 ) -> None:
@@ -314,4 +326,4 @@ def test_bad_input_is_one_line_and_known_before_the_work(
     text = error(
         invoke("convert", *wide, "--calibration", frames, "--unlabelled", frames, "-o", tmp_path / "b.edgeseg")
     )
-    assert "--unlabelled frames are for a recipe with" in text
+    assert "--unlabelled frames are for a recipe that trains" in text
