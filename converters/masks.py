@@ -106,7 +106,8 @@ class Regularization:
     Three things are added to NNCF, whose masks all start alike and stay noisy to the end. Each mask starts by the rank
     of its weight's magnitude, the optimizer's steps on masks are lengthened so that they arrive in a short fine-tuning,
     and when the share has grown the lowest masks, as many as asked, are settled and the weights tuned to that. On a
-    small U-Net of Dice 0.99, half zeros cost 0.19 with NNCF alone, 0.14 with settling, nothing with all three.
+    tiny U-Net of Dice 0.99 (400 steps, one seed), half zeros cost 0.24 with the longer steps alone, 0.14 with settling
+    too, nothing with all three.
     """
 
     def __init__(self, masked: nn.Module, names: Sequence[str], options: Sparsify) -> None:
