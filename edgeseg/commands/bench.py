@@ -61,6 +61,7 @@ def bench(
     """
     return bench_bundle(
         open_bundle(bundle),
+        name=str(bundle),
         data=data,
         split=split,
         runtimes=runtimes,
@@ -77,6 +78,7 @@ def bench(
 def bench_bundle(
     bundle: Bundle,
     *,
+    name: str | None = None,
     data: Path | None = None,
     split: str | None = None,
     runtimes: Sequence[str] = (),
@@ -92,7 +94,7 @@ def bench_bundle(
     from edgeseg.boards.detect import describe
 
     with load_candidates(bundle, runtimes, device, threads) as (candidates, missing):
-        report = Report(str(bundle.path), describe())
+        report = Report(name or str(bundle.path), describe())
         baselines = torch_candidates(source, options or {}, bundle, threads) if source else []
         compare_candidates(bundle, candidates, baselines, report, data, split)
         candidates += baselines
