@@ -42,11 +42,19 @@ def demo(output: Path) -> int:
     )
     click.echo(f"\n2. compare and time them in turns, torch itself among them, on {len(evaluation)} held-out frames\n")
     failed |= bench_bundle(open_bundle(target), data=samples.FRAMES, source=source, json_path=output / "bench.json")
-    click.echo("\n3. run each through the one runtime API, and draw\n")
+    click.echo("\n3. its edge student, made by `edgeseg distill`: the same task in a twentieth of the work\n")
+    student = output / "student.edgeseg"
+    failed |= convert_to_bundle(
+        str(samples.STUDENT), {}, folder.select("train"), evaluation, student, Recipe(), formats, DEFAULT_PRECISIONS
+    )
+    click.echo()
+    failed |= bench_bundle(open_bundle(student), data=samples.FRAMES, json_path=output / "student.json")
+    click.echo("\n4. run each through the one runtime API, and draw\n")
     bundle = open_bundle(target)
     draw_artifacts(bundle, evaluation, output / "artifacts.png")
     draw_frames(bundle, evaluation, output)
     click.echo("\nthe same for your own model:  edgeseg convert YOUR_MODEL --calibration YOUR_FRAMES -o mine.edgeseg")
+    click.echo("a fast student of it:         edgeseg distill YOUR_MODEL --data YOUR_FRAMES -o student.safetensors")
     click.echo(f"on the device:                edgeseg run {target} YOUR_CLIP.mp4 -o overlay.mp4")
     return failed
 

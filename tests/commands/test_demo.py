@@ -23,7 +23,7 @@ def test_the_demo_does_the_main_job(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
-    assert done.stdout.count("passed") == 12  # six steps, six rows
+    assert done.stdout.count("passed") == 24  # six steps and six rows, of the checkpoint and of its student
     bundle = open_bundle(tmp_path / "demo" / "head.edgeseg")
     assert [a.name for a in bundle.artifacts] == [
         "onnx-fp32", "tflite-fp32", "openvino-fp32", "onnx-int8", "openvino-int8", "tflite-int8",
@@ -38,6 +38,11 @@ def test_the_demo_does_the_main_job(tmp_path: Path) -> None:
     int8 = [r for r in rows if r["precision"] == "int8"]
     assert all(r["executed"]["int8_layers"] > r["executed"]["layers"] / 2 for r in int8)
     assert all(r["sqnr_db"] >= 20 for r in int8)
+    student = json.loads((tmp_path / "demo" / "student.json").read_text())["rows"]
+    assert len(student) == 6
+    assert all(r["dice"] > 0.96 for r in student)
+    fastest = {name: min(r["p50_ms"] for r in found) for name, found in (("dense", int8), ("student", student))}
+    assert fastest["student"] < 0.5 * fastest["dense"]
     assert len(list((tmp_path / "demo" / "overlays").glob("*.png"))) == 12
     assert read_image(tmp_path / "demo" / "overview.png").shape[2] == 3
     assert read_image(tmp_path / "demo" / "artifacts.png").std() > 20
