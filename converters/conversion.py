@@ -120,18 +120,21 @@ def convert(
     inputs = [to_input(s.read_frame(), source.preprocess) for s in calibration.samples]
     artifacts: list[Artifact] = []
     refused: list[Refusal] = []
+    reasons: list[str] = []
     with new_folder(output) as staging, tempfile.TemporaryDirectory(prefix="work.", dir=staging) as work_folder:
         work = Workspace(network, Path(work_folder), inputs)
         for step in steps:
             done = _run_step(step, work, evidence, wanted=step.makes in wanted)
             report(done)
+            if done.reason:
+                reasons.append(done.reason)
             if done.wanted and done.artifact:
                 artifacts.append(_keep(done.artifact, work.folder, staging))
             elif done.wanted:
                 refused.append(Refusal(*done.kind, done.reason, done.parity))
         if not artifacts:
-            reason = refused[0].reason if refused else "none was wanted"
-            raise GateFailed(f"no artifact passed, no bundle was written: {reason}")
+            # The first one: those after it may only lack what it should have made.
+            raise GateFailed(f"no artifact passed, no bundle was written: {(*reasons, 'none was wanted')[0]}")
         manifest = Manifest(
             name=output.stem,
             classes=source.classes,

@@ -98,7 +98,7 @@ class Distill:
     search_blocks: tuple[tuple[int, ...], ...] = ()
     latency_ms: float | None = None
     engine: Literal["openvino", "onnxruntime", "litert"] = "openvino"
-    samples: int = 400_000
+    samples: int = 245_760
     search_samples: int = 20_000
     batch_size: int = 16
     learning_rate: float = 3e-3

@@ -34,7 +34,7 @@ class EdgeUNetOptions:
 
     in_channels: int = 1
     classes: int = 2
-    widths: tuple[int, ...] = (16, 32, 64, 96)
+    widths: tuple[int, ...] = (16, 32, 64, 64)
     blocks: tuple[int, ...] = (0, 1, 1, 1)
     mixes: int = 1
     decoder_stride: int = 8

@@ -19,7 +19,7 @@ def _figures(ctx: click.Context, param: click.Parameter, value: str | None) -> t
     try:
         return None if value is None else tuple(int(v) for v in value.split(","))
     except ValueError:
-        raise click.BadParameter(f"{value!r}, expected whole numbers as in 16,32,64,96") from None
+        raise click.BadParameter(f"{value!r}, expected whole numbers as in 16,32,64,64") from None
 
 
 @click.command(
@@ -46,9 +46,9 @@ def _figures(ctx: click.Context, param: click.Parameter, value: str | None) -> t
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="TOML with [distill], [pool] and [gates]; the options here go before it.",
 )
-@click.option("--widths", callback=_figures, help="Channels of the student's stages, as in 16,32,64,96.")
-@click.option("--blocks", callback=_figures, help="Residual blocks of each stage, as in 0,1,1,1.")
-@click.option("--samples", type=click.IntRange(1), help="Frames seen in training; 400000 by default.")
+@click.option("--widths", callback=_figures, help="Channels of the student's stages; 16,32,64,64 by default.")
+@click.option("--blocks", callback=_figures, help="Residual blocks of each stage; 0,1,1,1 by default.")
+@click.option("--samples", type=click.IntRange(1), help="Frames seen in training; 245760 by default.")
 @click.option("--pool", type=click.IntRange(2), help="Augmented frames that the source labels; 16384 by default.")
 @click.option("--latency-ms", type=float, help="Of the int8 student in OpenVINO, at most; for a search in the recipe.")
 @click.option("--seed", type=int, help="0 by default.")
@@ -64,9 +64,10 @@ def distill(
 ) -> int:
     """Teach a small U-Net, laid out for int8 kernels, to do what SOURCE does; write its checkpoint.
 
-    The source labels augmented frames once; masks are used where there are any. The student must have fewer
-    multiply-accumulates and a lower measured latency than the source and pass the gates on held frames, else the exit
-    code is 1; the checkpoint is written in either case. A killed run goes on where it was.
+    The source labels augmented frames once; masks are used where there are any. The exit code is 1 where the student
+    has not both fewer multiply-accumulates and a lower measured latency than the source (nothing is written then, what
+    was trained is kept beside the output), or fails a gate on held frames (its checkpoint is written all the same). A
+    killed run goes on where it was. The defaults take an hour or two on two cores.
     """
     plugins.require("train", "edgeseg distill")
     from edgeseg.converters.recipe import Recipe, read_recipe

@@ -67,10 +67,28 @@ def test_every_link_to_a_file_has_its_file() -> None:
             assert (document.parent / target).exists(), f"{document.name} links to {target}"
 
 
-def test_the_recipe_of_the_documentation_is_one(tmp_path: Path) -> None:
-    from edgeseg.converters.recipe import Recipe, read_recipe
+def test_the_recipe_of_the_documentation_shows_every_option_with_its_default(tmp_path: Path) -> None:
+    from dataclasses import fields, replace
+
+    from edgeseg.converters.models.edge_unet import EdgeUNetOptions
+    from edgeseg.converters.recipe import Distill, Prune, Recipe, Sparsify, read_recipe
 
     (text,) = blocks(ROOT / "docs" / "recipe.md", "toml")
     path = tmp_path / "recipe.toml"
     path.write_text(text)
-    assert read_recipe(path) == Recipe()
+    recipe = read_recipe(path)
+    assert recipe.distill
+    assert EdgeUNetOptions(**recipe.distill.options) == EdgeUNetOptions()
+    shown = replace(recipe, distill=replace(recipe.distill, options={}))
+    assert shown == Recipe(distill=Distill(), prune=Prune(ratio=0.5), sparsify=Sparsify())
+    for section in (getattr(recipe, f.name) for f in fields(recipe)):
+        for option in fields(section):
+            assert option.name in text, f"{type(section).__name__}.{option.name} is not in docs/recipe.md"
+
+
+def test_the_recipes_of_the_repository_are_valid() -> None:
+    from edgeseg.converters.recipe import read_recipe
+
+    for path in (*sorted((ROOT / "recipes").glob("*.toml")), samples.STUDENT_RECIPE):
+        assert read_recipe(path).compresses
+
