@@ -61,6 +61,7 @@ class OnnxModule(nn.Module):
         graph = model.graph
         self._slots: dict[str, str] = {}
         self._constants: dict[str, Any] = {}
+        self._numbers: dict[str, float | list[float]] = {}
         for tensor in graph.initializer:
             self._add(tensor.name, numpy_helper.to_array(tensor))
         self._nodes: list[tuple[Operator, tuple[str, ...], str, Attributes]] = []
@@ -74,7 +75,8 @@ class OnnxModule(nn.Module):
                     f"operator {node.op_type} (node {node.name or node.output[0]}) is not known to the .onnx reader: "
                     f"export it with other operators or give the torch module"
                 )
-            self._nodes.append((OPERATORS[node.op_type], tuple(node.input), node.output[0], attributes))
+            inputs = tuple(self._as_number(i) for i in node.input) if node.op_type in _NUMBERS else tuple(node.input)
+            self._nodes.append((OPERATORS[node.op_type], inputs, node.output[0], attributes))
         self._input = next(i.name for i in graph.input if i.name not in self._slots)
         self._output = graph.output[0].name
 
@@ -83,8 +85,17 @@ class OnnxModule(nn.Module):
             slot = f"t{len(self._slots)}"
             self.register_buffer(slot, torch.from_numpy(np.array(array, np.float32)))
             self._slots[name] = slot
+            if array.size <= _FEW:
+                self._numbers[name] = array.tolist()
         else:
             self._constants[name] = array.tolist()
+
+    def _as_number(self, name: str) -> str:
+        """The name of a constant's value as plain floats, where it has few; else the name itself."""
+        if name not in self._numbers:
+            return name
+        self._constants[f"{name} as a number"] = self._numbers[name]
+        return f"{name} as a number"
 
     def forward(self, x: Tensor) -> Tensor:
         """[1, C, H, W] float32 to the graph's first output."""
@@ -232,6 +243,10 @@ def _binary(function: Callable[[Tensor, Tensor], Tensor]) -> Operator:
 
     return run
 
+
+# Operators whose bounds and scales must be plain numbers: torch.export cannot look into a tensor.
+_NUMBERS = ("Clip", "Pad", "Resize")
+_FEW = 8
 
 OPERATORS: dict[str, Operator] = {
     "Add": _binary(torch.add),
