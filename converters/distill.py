@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -144,7 +144,5 @@ def distill(
         chosen = candidates[0].options
     model = student_of(teaching.source, options, chosen)
     record = teaching.fit(model, "distill", Lesson.of(options))
-    found = [
-        {"options": c.options, "macs": c.macs, "latency_ms": c.latency_ms, "val_dice": c.val_dice} for c in candidates
-    ]
+    found = [asdict(candidate) for candidate in candidates]
     return model.eval(), {"student": options.student, "options": chosen, "search": found, **record}

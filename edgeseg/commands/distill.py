@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +14,11 @@ from edgeseg.commands.compressing import compress_source, unlabelled_option, wor
 from edgeseg.commands.sources import source_options
 from edgeseg.dataset import read_folder
 from edgeseg.errors import BadInput
+
+if TYPE_CHECKING:
+    from edgeseg.converters.compress import Compressed
+    from edgeseg.converters.recipe import Recipe
+    from edgeseg.converters.source import Source
 
 
 def _figures(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, ...] | None:
@@ -103,9 +109,7 @@ def distill(
     return 1 if failed else 0
 
 
-def _with_options(recipe: Any, options: dict[str, Any]) -> Any:
-    from dataclasses import replace
-
+def _with_options(recipe: Recipe, options: dict[str, Any]) -> Recipe:
     from edgeseg.converters.recipe import Distill
 
     if recipe.prune or recipe.sparsify:
@@ -118,8 +122,11 @@ def _with_options(recipe: Any, options: dict[str, Any]) -> Any:
     return replace(recipe, distill=distill, pool=pool)
 
 
-def _save(output: Path, result: Any, teacher: Any) -> None:
+def _save(output: Path, result: Compressed, teacher: Source) -> None:
     from edgeseg.converters.checkpoint import save_checkpoint
+    from edgeseg.converters.models.edge_unet import EdgeUNet
+    from edgeseg.converters.models.unet import UNet
 
+    assert isinstance(result.module, EdgeUNet | UNet)  # as student_of built it: no recipe here prunes
     training = {"teacher": {"name": teacher.name, **teacher.origin}, **result.record}
     save_checkpoint(output, result.module, teacher.preprocess, teacher.classes, training)
