@@ -5,16 +5,22 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from edgeseg.converters.distill import student_of, take_over
+from edgeseg.converters.latency import with_module
 from edgeseg.converters.macs import macs
 from edgeseg.converters.models.blocks import PackedStem
 from edgeseg.converters.models.build import architecture, build
 from edgeseg.converters.recipe import Distill
 from edgeseg.converters.source import SourceOptions, load_source
+from edgeseg.converters.step import Workspace
+from edgeseg.converters.tflite_from_torch import TfliteFromTorch
 from edgeseg.errors import BadInput
+from edgeseg.parity import nchw_runner
+from edgeseg.runtimes.litert_runtime import LiteRtRuntime
 
 
 @pytest.mark.parametrize("options", [{}, {"decoder_stride": 4}, {"stem_rows": 12}, {"mixes": 0}, {"in_channels": 3}])
@@ -86,3 +92,15 @@ def test_a_student_takes_the_source_s_input_and_classes(user: Path) -> None:
     odd = replace(source, preprocess=replace(source.preprocess, height=72))
     with pytest.raises(BadInput, match="takes sizes divisible by 16, the source has 72x96"):
         student_of(odd, distill)
+
+
+def test_a_network_in_channels_last_memory_is_no_other_network_in_tflite(user: Path, tmp_path: Path) -> None:
+    source = load_source("usermodels:tiny", SourceOptions(weights=user / "tiny.safetensors", size=(64, 96)))
+    torch.manual_seed(0)
+    model = build("edge-unet", widths=(16, 16, 16), blocks=(0, 1, 0)).eval().to(memory_format=torch.channels_last)
+    student = with_module(source, model)
+    pixels = np.random.default_rng(0).uniform(0, 255, (1, 1, 64, 96)).astype(np.float32)
+    (path,) = TfliteFromTorch().apply(Workspace(student, tmp_path, [pixels]))
+    with LiteRtRuntime().load(path, device="cpu") as session:
+        logits = nchw_runner(session.run, session.inputs, session.outputs)(pixels)
+        np.testing.assert_allclose(logits, student.run(pixels), atol=1e-4)
