@@ -101,7 +101,7 @@ def compress(
         )
     dense = source.network.module
     assert isinstance(dense, nn.Module)
-    example = source.example * 0
+    example = source.normalised_example
     engine = (recipe.prune or recipe.distill or Distill()).engine
     stopwatch = Stopwatch(source, frames.calibration, engine, recipe, open_session)
     student = student_of(source, recipe.distill) if recipe.distill else None

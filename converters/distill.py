@@ -91,7 +91,7 @@ def search(
         options = {**distill.options, "widths": widths, "blocks": blocks}
         model = student_of(teaching.source, distill, options)
         cost = latency(model) if latency else None
-        candidate = Candidate(options, macs(model, normalised_example(teaching.source)), cost)
+        candidate = Candidate(options, macs(model, teaching.source.normalised_example), cost)
         if distill.latency_ms is None or (cost is not None and cost <= distill.latency_ms):
             record = teaching.fit(model, f"search-{number}", Lesson.of(distill, distill.search_samples))
             candidate = replace(candidate, val_dice=record["val_dice"])
@@ -116,11 +116,6 @@ def _pairs(distill: Distill) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
     if fitting := [(w, b) for w, b in pairs if len(w) == len(b)]:
         return fitting
     raise BadInput("no entry of search_widths has as many stages as one of search_blocks")
-
-
-def normalised_example(source: Source) -> torch.Tensor:
-    """A normalised input [1, C, H, W] float32 for the module inside the source."""
-    return torch.zeros(source.example.shape)
 
 
 def distill(

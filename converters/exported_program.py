@@ -45,6 +45,8 @@ def load_exported_program(path: Path) -> tuple[nn.Module, tuple[int, int, int]]:
     try:
         program = torch.export.load(archive)
         module = program.module()
+        # Raising stand-ins: a graph has one mode, and whoever asks for inference gets it.
+        del module.train, module.eval
     except Exception as error:
         raise ConversionError(f"{path} is not a readable torch.export archive: {first_line(error)}") from error
     names = program.graph_signature.user_inputs

@@ -97,7 +97,7 @@ class Stopwatch:
         dense = self.source.network.module
         assert isinstance(dense, nn.Module)
         (ours, light), (theirs, heavy) = self._measure([compressed, dense])
-        example = self.source.example * 0
+        example = self.source.normalised_example
         return Proof(self.engine, macs(dense, example), macs(compressed, example), theirs, ours, heavy, light)
 
     def _measure(self, modules: Sequence[nn.Module]) -> list[tuple[float, int]]:

@@ -66,6 +66,11 @@ class Source:
         """A mid-gray input [1, C, H, W] float32."""
         return torch.full((1, self.preprocess.channels, self.preprocess.height, self.preprocess.width), 127.5)
 
+    @property
+    def normalised_example(self) -> Tensor:
+        """An input [1, C, H, W] float32 for the module behind the normalisation."""
+        return torch.zeros(self.example.shape)
+
     def run(self, pixels: Array) -> Array:
         """Logits [1, L, h, w] float32 for raw pixels [1, C, H, W] float32, by torch."""
         with torch.inference_mode():

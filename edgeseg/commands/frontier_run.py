@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from edgeseg import plugins
 from edgeseg.commands.bench import measure_latency, read_spread
 from edgeseg.commands.candidates import (
     Candidate,
@@ -26,8 +27,6 @@ from edgeseg.types import Bundle, Format
 
 if TYPE_CHECKING:
     from edgeseg.converters.source import Source
-
-_NATIVE = {Format.ONNX: "onnxruntime", Format.OPENVINO: "openvino", Format.TFLITE: "litert"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +145,7 @@ def point(entry: Entry) -> Point:
 def _name(model: Model, row: Row) -> str:
     if not row.format:
         return model.name
-    foreign = row.format != "torch" and _NATIVE[Format(row.format)] != row.runtime
+    foreign = row.format != "torch" and plugins.ENGINE_OF[Format(row.format)] != row.runtime
     return f"{model.name}/{row.name}" + (f"@{row.runtime}" if foreign else "")
 
 

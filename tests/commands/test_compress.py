@@ -286,6 +286,24 @@ def test_a_killed_distillation_goes_on_and_ends_as_if_nothing_had_been(
     assert tensors(killed) == tensors(whole)
 
 
+def test_a_torch_export_archive_teaches_too(
+    wide: tuple[object, ...], frames: Path, tmp_path: Path, write: Callable[[str], Path], invoke: Invoke
+) -> None:
+    import torch
+    from safetensors.torch import load_file
+    from widemodels import wide as build
+
+    model = build().eval()
+    model.load_state_dict(load_file(str(wide[2])))
+    program = torch.export.export(model, (torch.zeros(1, 1, 64, 96),))
+    torch.export.save(program, tmp_path / "wide.pt2")
+    recipe = write(POOL + STUDENT.replace("1024", "64") + SMALL + LOOSE.replace("0.1", "1"))
+    out = tmp_path / "s.safetensors"
+    result = invoke("distill", tmp_path / "wide.pt2", "--data", frames, "--recipe", recipe, "-o", out)
+    assert result.exit_code == 0, result.output
+    assert out.exists()
+
+
 def test_unlabelled_frames_are_learned_from(
     wide: tuple[object, ...],
     frames: Path,
