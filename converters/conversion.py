@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgeseg.bundle import check_target, file_record, new_folder, write_manifest
+from edgeseg.bundle import file_record, write_manifest
 from edgeseg.converters.latency import OpenSession
 from edgeseg.converters.macs import macs, parameters
 from edgeseg.converters.provenance import tool_versions
@@ -23,6 +23,7 @@ from edgeseg.converters.source import Source
 from edgeseg.converters.step import Kind, Step, Workspace
 from edgeseg.converters.weights import shortened
 from edgeseg.dataset import FrameFolder, evenly_spaced, outline_offset, read_pair
+from edgeseg.durable import check_target, new_folder
 from edgeseg.errors import ConversionError, GateFailed, InferenceError, UnsupportedModel
 from edgeseg.overlay import write_image
 from edgeseg.parity import (
@@ -33,6 +34,7 @@ from edgeseg.parity import (
     nchw_runner,
     reference_frame,
 )
+from edgeseg.plugins import MIN_RUNTIMES
 from edgeseg.preprocess import to_input
 from edgeseg.types import (
     Artifact,
@@ -144,6 +146,7 @@ def convert(
             golden=_write_golden(evidence.references, recipe.evaluate.golden_frames, staging),
             gates=recipe.gates,
             provenance=_provenance(source, compressed, calibration, evaluation, steps),
+            min_runtimes=MIN_RUNTIMES,
         )
         write_manifest(staging, manifest)
     return manifest

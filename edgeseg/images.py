@@ -41,17 +41,22 @@ def read_image(path: Path | str) -> Frame:
         BadInput: the file is missing, empty, truncated, damaged, of another kind or sample type, or has more than
             2**28 pixels; it names the path.
     """
-    path = Path(path)
-    data = _read(path)
+    return decode_image(_read(Path(path)), str(path))
+
+
+def decode_image(data: bytes, name: str) -> Frame:
+    """The same from the content of a file; `name` stands in errors."""
+    if not is_image(data[:8]):
+        raise BadInput(f"{name} is not a PNG, JPEG, BMP or TIFF image")
     try:
         width, height = _size(data)
         check_pixels(width, height)
         pixels = _decode(data)
     except BadInput as error:
-        raise BadInput(f"{path} {error}") from None
+        raise BadInput(f"{name} {error}") from None
     except (struct.error, IndexError, OverflowError):
-        raise BadInput(f"{path} is truncated or damaged: its header does not hold together") from None
-    return _to_frame(pixels, path, gray=data[:8] == _PNG and data[25] == _PNG_GRAY_ALPHA)
+        raise BadInput(f"{name} is truncated or damaged: its header does not hold together") from None
+    return _to_frame(pixels, name, gray=data[:8] == _PNG and data[25] == _PNG_GRAY_ALPHA)
 
 
 def is_image(head: bytes) -> bool:
@@ -125,11 +130,11 @@ def _decode(data: bytes) -> Array:
     return pixels
 
 
-def _to_frame(pixels: Array, path: Path, *, gray: bool) -> Frame:
+def _to_frame(pixels: Array, name: str, *, gray: bool) -> Frame:
     if pixels.dtype == np.uint16:
         pixels = (pixels >> 8).astype(np.uint8)
     if pixels.dtype != np.uint8:
-        raise BadInput(f"{path} has {pixels.dtype} samples, expected 8 or 16 bits unsigned: scale and save it as PNG")
+        raise BadInput(f"{name} has {pixels.dtype} samples, expected 8 or 16 bits unsigned: scale and save it as PNG")
     if pixels.ndim == 2:
         return pixels
     if gray or pixels.shape[2] < 3:

@@ -11,8 +11,9 @@ import threading
 import time
 from pathlib import Path
 
-from edgeseg.bundle import locked, open_bundle
-from edgeseg.transport import extract, os_errors
+from edgeseg.bundle import open_bundle
+from edgeseg.durable import locked, os_errors
+from edgeseg.transport import extract
 from edgeseg.types import Bundle
 
 _PREFIX, _SUFFIX = "edgeseg-", ".opened"

@@ -19,6 +19,8 @@ ENGINES = tuple(name for name in RUNTIMES if name != "fake")
 # The engine that each format is made for, and proven with.
 FORMAT_OF = {"onnxruntime": Format.ONNX, "openvino": Format.OPENVINO, "litert": Format.TFLITE}
 ENGINE_OF = {kind: name for name, kind in FORMAT_OF.items()}
+# The lowest versions of the engines that edgeseg admits: those of its extras in pyproject.toml.
+MIN_RUNTIMES = {"litert": "2.0", "onnxruntime": "1.20", "openvino": "2025.0"}
 
 # What the code behind an extra imports, by pip's names; the first that is absent is the one reported.
 EXTRAS = {

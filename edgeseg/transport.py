@@ -9,7 +9,6 @@ All files share one xz stream, because the formats of one network share most of 
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import lzma
 import re
@@ -20,18 +19,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
-from edgeseg.bundle import (
-    LARGEST_MANIFEST,
-    MANIFEST,
-    check_names,
-    decode_manifest,
-    map_records,
-    new_file,
-    new_folder,
-    open_bundle,
-    records,
-)
+from edgeseg.bundle import open_bundle
+from edgeseg.durable import new_file, new_folder, os_errors
 from edgeseg.errors import BundleError
+from edgeseg.manifest import LARGEST_MANIFEST, MANIFEST, check_names, decode_manifest, map_records, records
 from edgeseg.types import Bundle, FileRecord, Manifest
 
 SUFFIX = ".tar.xz"
@@ -286,13 +277,3 @@ def _check_room(sizes: list[int], folder: Path) -> None:
     free = shutil.disk_usage(folder).free
     if total > free:
         raise BundleError(f"it needs {total / 1e6:.1f} MB, {folder.parent} has {free / 1e6:.1f} MB free")
-
-
-@contextlib.contextmanager
-def os_errors(what: str) -> Iterator[None]:
-    """Turn an OSError into a BundleError that begins with `what`."""
-    try:
-        yield
-    except OSError as error:
-        where = f" ({error.filename})" if error.filename else ""
-        raise BundleError(f"{what}: {error.strerror or error}{where}") from error

@@ -122,12 +122,56 @@ class Parity:
 
 
 @dataclass(frozen=True, slots=True)
+class Execution:
+    """What an engine really ran, from the engine's own records.
+
+    Attributes:
+        provider: the engine's name of what executed most layers, as in `CPUExecutionProvider`, `CPU`, `XNNPACK`.
+        precision: `int8` where int8 kernels do at least half of the convolutions, else the float type they use.
+        int8_layers: number of layers executed by int8 kernels.
+        layers: number of layers executed; conversions between precisions and layouts are not layers.
+        providers: layers per provider.
+        precisions: layers per precision really executed, as in {"int8": 30, "fp32": 2}.
+    """
+
+    provider: str
+    precision: str
+    int8_layers: int
+    layers: int
+    providers: Mapping[str, int] = field(default_factory=dict)
+    precisions: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """What an artifact did on a runtime when it was made: the measure of every later self-test there.
+
+    Attributes:
+        runtime, version, device: where it was measured, and the engine's version.
+        executed: what the engine ran.
+        sqnr_db: on the golden frames, against the source's logits.
+        agreement: share of the golden frames' own pixels with the same class as the source's mask, of the worst frame.
+        sqnr_db_min, agreement_min: the tolerances a self-test holds this artifact to on this runtime.
+    """
+
+    runtime: str
+    version: str
+    device: str
+    executed: Execution
+    sqnr_db: float | None
+    agreement: float
+    sqnr_db_min: float | None
+    agreement_min: float
+
+
+@dataclass(frozen=True, slots=True)
 class Artifact:
     """One converted model: what it is, its files (the first one is what the engine is given) and its evidence.
 
     Attributes:
         parity: the difference from the fp32 network it was made of.
         against_source: the difference from the source, where that network was distilled or pruned from it.
+        baselines: what it did on each runtime at conversion, with the tolerances of the self-test.
     """
 
     format: Format
@@ -137,6 +181,7 @@ class Artifact:
     outputs: tuple[TensorSpec, ...] = ()
     parity: Parity | None = None
     against_source: Parity | None = None
+    baselines: tuple[Baseline, ...] = ()
 
     @property
     def name(self) -> str:
@@ -157,6 +202,23 @@ class Artifact:
     def size_bytes(self) -> int:
         """Size of all files of this artifact."""
         return sum(f.size_bytes for f in self.files)
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """The files of one artifact in memory: what was checked, so that an engine is given nothing else.
+
+    Attributes:
+        name: for messages, as in `openvino-int8` or a file name.
+        format: of the files.
+        files: their content; the first one is the model, the second one OpenVINO's weights.
+        artifact: what the manifest says of it; None for a file that belongs to no bundle.
+    """
+
+    name: str
+    format: Format
+    files: tuple[bytes, ...] = field(repr=False)
+    artifact: Artifact | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +295,13 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a bundle says of itself: the content of its manifest.json."""
+    """What a bundle says of itself: the content of its manifest.json.
+
+    Attributes:
+        min_runtimes: for each runtime the lowest version of its engine that edgeseg was tested with.
+        digest: SHA-256 of the canonical form (RFC 8785) of all the rest, which tells damage to the manifest itself;
+            empty in schema 1.
+    """
 
     name: str
     classes: tuple[str, ...]
@@ -243,7 +311,9 @@ class Manifest:
     golden: tuple[Golden, ...] = ()
     gates: Gates = Gates()
     provenance: Provenance = field(default_factory=Provenance)
-    schema: int = 1
+    min_runtimes: dict[str, str] = field(default_factory=dict)
+    digest: str = ""
+    schema: int = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,25 +337,6 @@ class Bundle:
     def classes(self) -> tuple[str, ...]:
         """Class names; index 0 is the background."""
         return self.manifest.classes
-
-
-@dataclass(frozen=True, slots=True)
-class Execution:
-    """What an engine really ran, from the engine's own records.
-
-    Attributes:
-        provider: the engine's name of what executed most layers, as in `CPUExecutionProvider`, `CPU`, `XNNPACK`.
-        precision: `int8` where int8 kernels do at least half of the convolutions, else the float type they use.
-        int8_layers: number of layers executed by int8 kernels.
-        layers: number of layers executed; conversions between precisions and layouts are not layers.
-        providers: layers per provider.
-    """
-
-    provider: str
-    precision: str
-    int8_layers: int
-    layers: int
-    providers: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -383,8 +434,8 @@ class Runtime(Protocol):
         """Devices proven usable here by running a small model, best first."""
         ...
 
-    def load(self, artifact: Path, *, device: str = "auto", threads: int | None = None) -> Session:
-        """Load a model file.
+    def load(self, artifact: Path | Model, *, device: str = "auto", threads: int | None = None) -> Session:
+        """Load a model: a file, or the files of an artifact in memory (`edgeseg.bundle.read_model`).
 
         Raises NoSuchDevice for a device that does not exist or work here, InferenceError for a file that the engine
         does not accept, MissingDependency where the engine is not installed.

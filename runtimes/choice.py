@@ -11,8 +11,9 @@ import numpy as np
 
 from edgeseg import plugins
 from edgeseg.errors import BadInput, InferenceError, MissingDependency, NoSuchDevice
-from edgeseg.frames import read_image
+from edgeseg.golden import read_frame
 from edgeseg.preprocess import to_input
+from edgeseg.runtimes.opening import open_session
 from edgeseg.types import Artifact, Bundle, Precision, Session
 
 _WARM_UPS = 2
@@ -74,7 +75,7 @@ def fastest(
     """
     key = (bundle.path, tuple(pairings), device, threads)
     decided, skipped = _decided.get(key, (None, {}))
-    loaded, errors = _load([decided] if decided else pairings, device, threads)
+    loaded, errors = _load(bundle, [decided] if decided else pairings, device, threads)
     try:
         winner = loaded[0] if len(loaded) == 1 else _race(loaded, bundle, errors)
     except BaseException:
@@ -88,12 +89,14 @@ def fastest(
     return winner, skipped
 
 
-def _load(pairings: Sequence[Pairing], device: str, threads: int | None) -> tuple[list[Candidate], Failures]:
+def _load(
+    bundle: Bundle, pairings: Sequence[Pairing], device: str, threads: int | None
+) -> tuple[list[Candidate], Failures]:
     loaded: list[Candidate] = []
     errors: Failures = {}
     for name, artifact in pairings:
         try:
-            session = plugins.runtime(name).load(artifact.path, device=device, threads=threads)
+            session = open_session(bundle, artifact, name, device=device, threads=threads)
         except (InferenceError, MissingDependency) as error:
             errors[_name((name, artifact))] = error
         except BaseException:
@@ -126,7 +129,7 @@ def _race(loaded: Sequence[Candidate], bundle: Bundle, errors: Failures) -> Cand
 
 def _frame(bundle: Bundle) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     if bundle.manifest.golden:
-        return read_image(bundle.manifest.golden[0].frame.path)
+        return read_frame(bundle.manifest.golden[0])
     return np.full((bundle.preprocess.height, bundle.preprocess.width), _MID_GRAY, np.uint8)
 
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
 from edgeseg import __version__
-from edgeseg.bundle import MANIFEST, decode_manifest
 from edgeseg.runtimes.runtime import DeviceProof, EngineRuntime, EngineSession
-from edgeseg.types import Array, Execution, Format, Layout, Precision, TensorSpec
+from edgeseg.types import Array, Execution, Format, Layout, Model, Precision, TensorSpec
 
 _DEFAULT_SIDE = 256
 _MID_GRAY = 127.5
@@ -20,7 +18,7 @@ _MID_GRAY = 127.5
 class FakeRuntime(EngineRuntime):
     """Accepts a file of every format and segments what is brighter than mid-gray; the weights are never looked at.
 
-    Inputs and outputs are those of the manifest of the bundle the file lies in, else [1, 1, 256, 256] float32.
+    Inputs and outputs are those of the manifest of the bundle the model is from, else [1, 1, 256, 256] float32.
     """
 
     name: ClassVar[str] = "fake"
@@ -38,8 +36,8 @@ class FakeRuntime(EngineRuntime):
     def _obstacle(self, device: str) -> str | None:
         return None
 
-    def _open(self, artifact: Path, device: str, threads: int | None) -> FakeSession:
-        return FakeSession(*_described(artifact), device)
+    def _open(self, model: Model, device: str, threads: int | None) -> FakeSession:
+        return FakeSession(*_described(model), device)
 
 
 class FakeSession(EngineSession):
@@ -61,20 +59,17 @@ class FakeSession(EngineSession):
 
     def _inspect(self) -> Execution:
         int8_layers = int(self._precision is Precision.INT8)
-        return Execution("fake", str(self._precision), int8_layers, 1, {"fake": 1})
+        return Execution("fake", str(self._precision), int8_layers, 1, {"fake": 1}, {str(self._precision): 1})
 
     def _release(self) -> None:
         """Nothing is held."""
 
 
-def _described(artifact: Path) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...], Precision]:
-    """Inputs, outputs and precision by the manifest beside or above the file."""
-    for root in artifact.absolute().parents[:2]:
-        if (root / MANIFEST).is_file():
-            manifest = decode_manifest((root / MANIFEST).read_bytes(), str(root / MANIFEST))
-            for entry in manifest.artifacts:
-                if root / entry.path == artifact.absolute() and entry.inputs and entry.outputs:
-                    return entry.inputs, entry.outputs, entry.precision
+def _described(model: Model) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...], Precision]:
+    """Inputs, outputs and precision by what the manifest says of the model."""
+    entry = model.artifact
+    if entry and entry.inputs and entry.outputs:
+        return entry.inputs, entry.outputs, entry.precision
     shape = (1, 1, _DEFAULT_SIDE, _DEFAULT_SIDE)
     return (TensorSpec("image", shape),), (TensorSpec("logits", shape),), Precision.FP32
 

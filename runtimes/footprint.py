@@ -13,7 +13,10 @@ from time import perf_counter
 import numpy as np
 
 from edgeseg import plugins
+from edgeseg.bundle import read_model
 from edgeseg.errors import InferenceError
+from edgeseg.manifest import decode_artifact, encode_artifact
+from edgeseg.types import Artifact
 
 _TIMEOUT_S = 300
 _RUNS = 3
@@ -24,7 +27,7 @@ class Footprint:
     """Cost of an artifact in a fresh process.
 
     Attributes:
-        load_ms: from the file to a session, engine already imported.
+        load_ms: from the files, which are checked, to a session; the engine is already imported.
         first_ms: the first run, which some engines prepare themselves in.
         peak_memory_mb: largest resident set of the whole process, Python and engine included, in 10^6 bytes; None
             where the system does not tell.
@@ -35,24 +38,27 @@ class Footprint:
     peak_memory_mb: float | None
 
 
-def measure_footprint(artifact: Path, runtime: str, device: str, threads: int | None) -> Footprint:
+def measure_footprint(artifact: Artifact, runtime: str, device: str, threads: int | None) -> Footprint:
     """Load and run an artifact in a child process. Raises InferenceError where the child fails or takes too long."""
-    command = [sys.executable, "-m", __name__, str(artifact), runtime, device, str(threads or 0)]
+    command = [sys.executable, "-m", __name__, runtime, device, str(threads or 0)]
+    described = encode_artifact(artifact)
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
+        done = subprocess.run(command, input=described, capture_output=True, timeout=_TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired as error:
         raise InferenceError(f"{artifact.name} on {runtime}: no result within {_TIMEOUT_S} s") from error
     if done.returncode:
-        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        said = done.stderr.decode(errors="replace").strip().splitlines()
+        last = (said or [f"exit code {done.returncode}"])[-1]
         raise InferenceError(f"{artifact.name} on {runtime} failed in a process of its own: {last}")
     return Footprint(**json.loads(done.stdout.splitlines()[-1]))
 
 
-def _main(artifact: str, runtime: str, device: str, threads: str) -> None:
+def _main(runtime: str, device: str, threads: str) -> None:
+    artifact = decode_artifact(sys.stdin.buffer.read())
     engine = plugins.runtime(runtime)
     engine.version()  # imports the engine, so that its import is not counted as loading
     start = perf_counter()
-    with engine.load(Path(artifact), device=device, threads=int(threads) or None) as session:
+    with engine.load(read_model(artifact), device=device, threads=int(threads) or None) as session:
         loaded = perf_counter()
         feeds = {spec.name: np.full(spec.shape, 127, spec.dtype) for spec in session.inputs}
         session.run(feeds)

@@ -8,14 +8,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
 from edgeseg.errors import InferenceError, MissingDependency
 from edgeseg.runtimes.runtime import EngineRuntime, EngineSession, Layer, engine_errors, tally
-from edgeseg.types import Array, Execution, Format, LayerTime, Layout, TensorSpec
+from edgeseg.types import Array, Execution, Format, LayerTime, Layout, Model, TensorSpec
 
 _PACKAGES = {"ai-edge-litert": "ai_edge_litert.interpreter", "tflite-runtime": "tflite_runtime.interpreter"}
 _PRECISIONS = {"float32": "fp32", "float16": "fp16", "uint8": "int8"}
@@ -48,8 +47,8 @@ class LiteRtRuntime(EngineRuntime):
             return f"tflite-runtime needs numpy below 2, found {np.__version__} (pip install 'numpy<2')"
         return None
 
-    def _open(self, artifact: Path, device: str, threads: int | None) -> LiteRtSession:
-        return LiteRtSession(artifact, device, threads)
+    def _open(self, model: Model, device: str, threads: int | None) -> LiteRtSession:
+        return LiteRtSession(model, device, threads)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +82,9 @@ class LiteRtSession(EngineSession):
     Quantized inputs and outputs appear as float32 and are converted here.
     """
 
-    def __init__(self, artifact: Path, device: str, threads: int | None) -> None:
-        with engine_errors(f"litert cannot load {artifact.name}"), _quiet_stderr():
-            self._interpreter = _engine()[1].Interpreter(model_path=str(artifact), num_threads=threads)
+    def __init__(self, model: Model, device: str, threads: int | None) -> None:
+        with engine_errors(f"litert cannot load {model.name}"), _quiet_stderr():
+            self._interpreter = _engine()[1].Interpreter(model_content=model.files[0], num_threads=threads)
             self._interpreter.allocate_tensors()
             self._in = [_port(details) for details in self._interpreter.get_input_details()]
             self._out = [_port(details) for details in self._interpreter.get_output_details()]

@@ -14,7 +14,7 @@ from edgeseg.errors import MissingDependency, NoSuchDevice
 from edgeseg.runtimes.onnx_profile import Event, layer_times, node_events
 from edgeseg.runtimes.onnx_wide import WIDE, wide_model
 from edgeseg.runtimes.runtime import EngineRuntime, EngineSession, Layer, engine_errors, tally
-from edgeseg.types import Array, Execution, Format, LayerTime, TensorSpec
+from edgeseg.types import Array, Execution, Format, LayerTime, Model, TensorSpec
 
 _PROVIDERS = {
     "cpu": "CPUExecutionProvider",
@@ -58,8 +58,8 @@ class OnnxRuntime(EngineRuntime):
             return None
         return f"this build of onnxruntime has no {_PROVIDERS[device]} (pip install onnxruntime-gpu)"
 
-    def _open(self, artifact: Path, device: str, threads: int | None) -> OnnxSession:
-        return OnnxSession(artifact, device, threads)
+    def _open(self, model: Model, device: str, threads: int | None) -> OnnxSession:
+        return OnnxSession(model, device, threads)
 
     def wide_layers(self, int8: bool, threads: int | None, runs: int) -> tuple[LayerTime, ...]:
         """Times of the layers of wide convolutions on the CPU: see `edgeseg.runtimes.profile`."""
@@ -80,10 +80,10 @@ class OnnxSession(EngineSession):
     call overwrites.
     """
 
-    def __init__(self, artifact: Path, device: str, threads: int | None) -> None:
-        self._source = (artifact, device, threads)
-        with engine_errors(f"onnxruntime cannot load {artifact.name} on {device}", _NOISE):
-            self._session = _create(artifact, device, threads, _options(threads))
+    def __init__(self, model: Model, device: str, threads: int | None) -> None:
+        self._source = (model, device, threads)
+        with engine_errors(f"onnxruntime cannot load {model.name} on {device}", _NOISE):
+            self._session = _create(model, device, threads, _options(threads))
             inputs = tuple(_spec(port) for port in self._session.get_inputs())
             outputs = tuple(_spec(port) for port in self._session.get_outputs())
         super().__init__(inputs, outputs, device)
@@ -98,16 +98,16 @@ class OnnxSession(EngineSession):
         """Time every executed layer: see `edgeseg.runtimes.profile`. The model is loaded again, twice."""
         self._check_open()
         self._check_feeds(feeds)
-        artifact, device, threads = self._source
-        with engine_errors(f"onnxruntime cannot profile {artifact.name}", _NOISE):
-            create = partial(_create, artifact, device, threads)
+        model, device, threads = self._source
+        with engine_errors(f"onnxruntime cannot profile {model.name}", _NOISE):
+            create = partial(_create, model, device, threads)
             return layer_times(lambda: _options(threads), create, _event_precision, feeds, runs)
 
     def _inspect(self) -> Execution:
         """Profile one run of a second, short-lived session: only a profile names what was really executed."""
-        artifact, device, threads = self._source
-        with engine_errors(f"onnxruntime cannot profile {artifact.name}", _NOISE):
-            create = partial(_create, artifact, device, threads)
+        model, device, threads = self._source
+        with engine_errors(f"onnxruntime cannot profile {model.name}", _NOISE):
+            create = partial(_create, model, device, threads)
             events = node_events(_options(threads), create, {spec.name: _zeros(spec) for spec in self.inputs}, 1)
         return tally(map(_layer, events), _PROVIDERS[device])
 
@@ -135,31 +135,31 @@ def _options(threads: int | None) -> Any:
     return options
 
 
-def _create(artifact: Path, device: str, threads: int | None, options: Any, **rest: Any) -> Any:
-    session = _engine().InferenceSession(artifact, options, providers=_providers(artifact, device), **rest)
+def _create(model: Model, device: str, threads: int | None, options: Any, **rest: Any) -> Any:
+    session = _engine().InferenceSession(model.files[0], options, providers=_providers(model, device), **rest)
     # The engine falls back to the CPU without an error where a provider cannot start.
     if _PROVIDERS[device] not in session.get_providers():
         raise NoSuchDevice(
-            f"onnxruntime could not start {_PROVIDERS[device]} for {artifact.name} and fell back to "
+            f"onnxruntime could not start {_PROVIDERS[device]} for {model.name} and fell back to "
             f"{', '.join(session.get_providers())}: check the GPU driver and its libraries, or use device cpu"
         )
     return session
 
 
-def _providers(artifact: Path, device: str) -> list[Any]:
+def _providers(model: Model, device: str) -> list[Any]:
     cpu = _PROVIDERS["cpu"]
     # TF32 would round fp32 convolutions to 10 bits of mantissa.
     cuda = (_PROVIDERS["cuda"], {"device_id": "0", "cudnn_conv_algo_search": "EXHAUSTIVE", "use_tf32": "0"})
     if device == "tensorrt":
-        return [(_PROVIDERS["tensorrt"], _tensorrt_options(artifact)), cuda, cpu]
+        return [(_PROVIDERS["tensorrt"], _tensorrt_options(model)), cuda, cpu]
     return [cuda, cpu] if device == "cuda" else [cpu]
 
 
-def _tensorrt_options(artifact: Path) -> dict[str, str]:
+def _tensorrt_options(model: Model) -> dict[str, str]:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgeseg" / "tensorrt"
     cache.mkdir(parents=True, exist_ok=True)
     # Names of operators stand verbatim in the file, so that no ONNX parser is needed to see a quantized model.
-    quantized = b"QuantizeLinear" in artifact.read_bytes()
+    quantized = b"QuantizeLinear" in model.files[0]
     return {
         "device_id": "0",
         "trt_engine_cache_enable": "1",
@@ -167,7 +167,7 @@ def _tensorrt_options(artifact: Path) -> dict[str, str]:
         "trt_timing_cache_enable": "1",
         "trt_timing_cache_path": str(cache),
         "trt_max_workspace_size": str(_TENSORRT_WORKSPACE_BYTES),
-        "trt_fp16_enable": "1" if "fp16" in artifact.stem else "0",
+        "trt_fp16_enable": "1" if "fp16" in model.name else "0",
         "trt_int8_enable": "1" if quantized else "0",
     }
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import cache
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,7 +11,7 @@ import numpy as np
 from edgeseg.errors import InferenceError, MissingDependency
 from edgeseg.runtimes.openvino_profile import layer_times, wide_models
 from edgeseg.runtimes.runtime import EngineRuntime, EngineSession, Layer, engine_errors, tally
-from edgeseg.types import Array, Execution, Format, LayerTime, TensorSpec
+from edgeseg.types import Array, Execution, Format, LayerTime, Model, TensorSpec
 
 _PRECISIONS = {"f32": "fp32", "f16": "fp16", "u8": "int8", "i8": "int8"}
 _COUNTERS = {"PERF_COUNT": True}
@@ -42,8 +41,8 @@ class OpenVinoRuntime(EngineRuntime):
             return None
         return f"OpenVINO finds {', '.join(found) or 'no device'} only; without its driver a device is not found"
 
-    def _open(self, artifact: Path, device: str, threads: int | None) -> OpenVinoSession:
-        return OpenVinoSession(artifact, device, threads)
+    def _open(self, model: Model, device: str, threads: int | None) -> OpenVinoSession:
+        return OpenVinoSession(model, device, threads)
 
     def wide_layers(self, int8: bool, threads: int | None, runs: int) -> tuple[LayerTime, ...]:
         """Times of the layers of wide convolutions on the CPU: see `edgeseg.runtimes.profile`."""
@@ -58,14 +57,10 @@ class OpenVinoRuntime(EngineRuntime):
 class OpenVinoSession(EngineSession):
     """A compiled model with one infer request on tensors that are set once: handing arrays over costs 60 us a call."""
 
-    def __init__(self, artifact: Path, device: str, threads: int | None) -> None:
-        self._source = (artifact, device, threads)
-        weights = artifact.with_suffix(".bin")
-        if not weights.is_file():
-            raise InferenceError(f"{weights} is missing: an OpenVINO model is an .xml with its .bin")
-        with engine_errors(f"openvino cannot load {artifact.name} on {device}", _NOISE):
-            core = _core()
-            self._model = core.compile_model(core.read_model(artifact), device.upper(), _config(device, threads))
+    def __init__(self, model: Model, device: str, threads: int | None) -> None:
+        self._source = (model, device, threads)
+        with engine_errors(f"openvino cannot load {model.name} on {device}", _NOISE):
+            self._model = _compile(model, device, _config(device, threads))
             self._request = self._model.create_infer_request()
             super().__init__(_specs(self._model.inputs), _specs(self._model.outputs), device)
             self._in = {spec.name: np.zeros(spec.shape, spec.dtype) for spec in self.inputs}
@@ -79,12 +74,9 @@ class OpenVinoSession(EngineSession):
         """Time every executed layer: see `edgeseg.runtimes.profile`. The model is compiled again, with counters."""
         self._check_open()
         self._check_feeds(feeds)
-        artifact, device, threads = self._source
-        with engine_errors(f"openvino cannot profile {artifact.name}", _NOISE):
-            core = _core()
-            compiled = core.compile_model(
-                core.read_model(artifact), device.upper(), _config(device, threads) | _COUNTERS
-            )
+        model, device, threads = self._source
+        with engine_errors(f"openvino cannot profile {model.name}", _NOISE):
+            compiled = _compile(model, device, _config(device, threads) | _COUNTERS)
             return layer_times(compiled, _PRECISIONS, [feeds[spec.name] for spec in self.inputs], runs)
 
     def _infer(self, feeds: Mapping[str, Array]) -> Mapping[str, Array]:
@@ -117,6 +109,12 @@ def _engine() -> Any:
 @cache
 def _core() -> Any:
     return _engine().Core()
+
+
+def _compile(model: Model, device: str, config: dict[str, Any]) -> Any:
+    core = _core()
+    xml, weights = model.files
+    return core.compile_model(core.read_model(model=xml, weights=weights), device.upper(), config)
 
 
 def _config(device: str, threads: int | None) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from edgeseg import samples
 from edgeseg.errors import BadInput, EdgesegError, InferenceError, NoSuchDevice
-from edgeseg.types import Array, Execution, Format, TensorSpec
+from edgeseg.types import Array, Execution, Format, Model, TensorSpec
 
 PROBES = Path(samples.__file__).parent / "probe"
 _PROBE_TOLERANCE = 0.01  # of the expected range: what fp16 on an accelerator may cost, and far below any real fault
@@ -28,6 +28,8 @@ _SIGNATURES = {
     Format.OPENVINO: (".xml", 0, b"<"),
     Format.TFLITE: (".tflite", 4, b"TFL3"),
 }
+# The key `location` of a TensorProto's external_data, as protobuf writes it.
+_EXTERNAL_DATA = b"\x0a\x08location"
 _CONVERSIONS = frozenset(
     (
         *("cast", "convert", "quantize", "quantizelinear", "dequantize", "dequantizelinear", "fakequantize"),
@@ -158,7 +160,7 @@ class EngineRuntime(ABC):
         """Why a device cannot even be tried on this machine, None where it can."""
 
     @abstractmethod
-    def _open(self, artifact: Path, device: str, threads: int | None) -> EngineSession: ...
+    def _open(self, model: Model, device: str, threads: int | None) -> EngineSession: ...
 
     def devices(self) -> tuple[str, ...]:
         """Devices proven usable here by running a small model, best first; proven once per process."""
@@ -169,11 +171,11 @@ class EngineRuntime(ABC):
         self.version()
         return tuple(_prove(type(self), device) for device in self.device_names)
 
-    def load(self, artifact: Path, *, device: str = "auto", threads: int | None = None) -> EngineSession:
-        """Load a model file.
+    def load(self, artifact: Path | Model, *, device: str = "auto", threads: int | None = None) -> EngineSession:
+        """Load a model. The engine is given what is in memory; a path is read once, before.
 
         Args:
-            artifact: the file, of one of the runtime's formats.
+            artifact: a file of one of the runtime's formats, or the files of an artifact in memory.
             device: one of the runtime's devices, or "auto" for the best that works here.
             threads: number of CPU threads; None leaves it to the engine.
 
@@ -186,8 +188,9 @@ class EngineRuntime(ABC):
         if threads is not None and threads < 1:
             raise BadInput(f"threads is {threads}, expected 1 or more, or None for the engine's default")
         self.version()
-        check_file(artifact, self)
-        return self._open(artifact, self._device(device), threads)
+        model = read_file(artifact) if isinstance(artifact, Path) else artifact
+        check_model(model, self)
+        return self._open(model, self._device(device), threads)
 
     def _device(self, device: str) -> str:
         if device == "auto":
@@ -213,7 +216,7 @@ class EngineRuntime(ABC):
         """Run the probe model. Raises InferenceError where the device does not give the expected output."""
         suffix, _, _ = _SIGNATURES[min(self.formats)]
         expected = np.load(PROBES / "expected.npy")
-        with self._open(PROBES / f"probe{suffix}", device, 1) as session:
+        with self._open(read_file(PROBES / f"probe{suffix}"), device, 1) as session:
             spec = session.inputs[0]
             image = to_layout(np.load(PROBES / "input.npy"), spec)
             output = session.run({spec.name: image})[session.outputs[0].name]
@@ -252,26 +255,41 @@ def engine_errors(action: str, noise: str = r"(?!)") -> Iterator[None]:
         raise InferenceError(f"{action}: {reason[:_LONGEST_REASON]}") from error
 
 
-def check_file(path: Path, runtime: EngineRuntime) -> Format:
-    """The format of a model file that a runtime may be given.
+def read_file(path: Path) -> Model:
+    """A model file, and the weights beside an OpenVINO .xml, in memory.
+
+    Raises InferenceError for a missing file, or one that is no model by its name.
+    """
+    formats = {suffix: format for format, (suffix, _, _) in _SIGNATURES.items()}
+    if path.suffix not in formats:
+        raise InferenceError(f"{path.name} is no model, expected a file named *{' or *'.join(formats)}")
+    format = formats[path.suffix]
+    paths = [path, path.with_suffix(".bin")] if format is Format.OPENVINO else [path]
+    for file in paths:
+        if not file.is_file():
+            raise InferenceError(f"{file} does not exist or is not a file")
+    return Model(path.name, format, tuple(file.read_bytes() for file in paths))
+
+
+def check_model(model: Model, runtime: EngineRuntime) -> None:
+    """Raise InferenceError for a model that a runtime may not be given.
 
     Engines are only handed what looks like their own format: some of them try every parser they have on anything else.
-
-    Raises:
-        InferenceError: a missing or empty file, or one of another format.
+    Nothing may name files outside of it, which an engine would go and read.
     """
-    accepted = {suffix: format for format, (suffix, _, _) in _SIGNATURES.items() if format in runtime.formats}
-    if path.suffix not in accepted:
-        raise InferenceError(f"{runtime.name} cannot load {path.name}, expected a file named *{' or *'.join(accepted)}")
-    if not path.is_file():
-        raise InferenceError(f"{path} does not exist or is not a file")
-    format = accepted[path.suffix]
-    _, offset, signature = _SIGNATURES[format]
-    with path.open("rb") as file:
-        head = file.read(offset + len(signature))
-    if head[offset:] != signature:
-        raise InferenceError(f"{path} is {'empty' if not head else f'not an {format} model'}: convert or copy it again")
-    return format
+    _, offset, signature = _SIGNATURES[model.format]
+    if model.format not in runtime.formats:
+        expected = " or *".join(_SIGNATURES[format][0] for format in sorted(runtime.formats))
+        raise InferenceError(f"{runtime.name} cannot load {model.name}, expected a file named *{expected}")
+    count = 2 if model.format is Format.OPENVINO else 1
+    if len(model.files) != count:
+        raise InferenceError(f"{model.name} has {len(model.files)} files, expected {count} for {model.format}")
+    content = model.files[0]
+    if content[offset : offset + len(signature)] != signature:
+        what = f"not an {model.format} model" if content else "empty"
+        raise InferenceError(f"{model.name} is {what}: convert or copy it again")
+    if model.format is Format.ONNX and _EXTERNAL_DATA in content:
+        raise InferenceError(f"{model.name} keeps weights in files outside of it: save it as one file")
 
 
 def tally(layers: Iterable[Layer], provider: str) -> Execution:
@@ -296,6 +314,7 @@ def tally(layers: Iterable[Layer], provider: str) -> Execution:
         int8_layers=sum(layer.precision == "int8" for layer in real),
         layers=len(real),
         providers=dict(providers),
+        precisions=dict(Counter(layer.precision for layer in real)),
     )
 
 

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from edgeseg import BundleError, BundleTooNew, EdgesegError, open_bundle
-from edgeseg.bundle import MANIFEST, decode_manifest, encode_manifest, new_folder
+from edgeseg.durable import new_folder
+from edgeseg.manifest import MANIFEST, decode_manifest, encode_manifest, seal
 from edgeseg.types import Manifest, Preprocess
 
 EMPTY = Manifest("x", ("background", "head"), Preprocess(32, 32))
@@ -27,7 +28,7 @@ def first_artifact(bundle: Path) -> Path:
 def edit(bundle: Path, change: Callable[[dict[str, Any]], None]) -> None:
     content = json.loads((bundle / MANIFEST).read_text())
     change(content)
-    (bundle / MANIFEST).write_text(json.dumps(content))
+    (bundle / MANIFEST).write_bytes(seal(content))
 
 
 def listed_files(bundle: Path) -> list[Path]:
@@ -100,11 +101,11 @@ def test_links_are_refused_even_where_the_content_is_right(bundle_copy: Path, li
 
 def test_a_later_schema_asks_for_an_upgrade(bundle_copy: Path) -> None:
     def change(content: dict[str, Any]) -> None:
-        content["schema"] = 2
+        content["schema"] = 3
         content["artifacts"] = "in a form of the future"
 
     edit(bundle_copy, change)
-    with pytest.raises(BundleTooNew, match="has schema 2, this edgeseg reads up to 1: upgrade edgeseg"):
+    with pytest.raises(BundleTooNew, match="has schema 3, this edgeseg reads up to 2: upgrade edgeseg"):
         open_bundle(bundle_copy)
 
 
@@ -187,7 +188,7 @@ def test_an_older_bundle_stays_until_the_new_one_is_whole(tmp_path: Path) -> Non
 CHILD = """
 import os, sys, time
 from pathlib import Path
-from edgeseg.bundle import new_folder
+from edgeseg.durable import new_folder
 with new_folder(sys.argv[1]) as staging:
     (staging / "half").write_text("a file")
     print("ready", flush=True)

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from edgeseg.runtimes.onnx_runtime import OnnxRuntime, OnnxSession
-from edgeseg.runtimes.runtime import EngineSession
+from edgeseg.runtimes.runtime import EngineSession, read_file
 from edgeseg.testing import PROBE, RuntimeConformance
-from edgeseg.types import Array, Execution
+from edgeseg.types import Array, Execution, Model
 
 
 class Off(OnnxSession):
@@ -153,8 +153,8 @@ def test_a_device_that_is_taken_for_another_is_found():
 
 def test_unusable_files_that_load_are_found(tmp_path):
     class Generous(OnnxSession):
-        def __init__(self, artifact: Path, device: str, threads: int | None) -> None:
-            super().__init__(PROBE / "probe.onnx", device, threads)
+        def __init__(self, model: Model, device: str, threads: int | None) -> None:
+            super().__init__(read_file(PROBE / "probe.onnx"), device, threads)
 
     suite(OnnxSession).test_unusable_files(tmp_path)
     with pytest.raises(AssertionError, match=r"half.onnx did not raise InferenceError"):

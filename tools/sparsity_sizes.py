@@ -19,13 +19,13 @@ import numpy as np
 import torch
 
 from edgeseg import open_bundle, samples
-from edgeseg.bundle import records
 from edgeseg.commands.compressing import open_session
 from edgeseg.commands.table import Cell, print_table
 from edgeseg.converters.checkpoint import load_checkpoint, save_checkpoint
 from edgeseg.converters.recipe import Sparsify
 from edgeseg.converters.sparsify import sparsify
 from edgeseg.dataset import read_folder
+from edgeseg.manifest import records
 from edgeseg.parity import RunLogits, nchw_runner
 from edgeseg.preprocess import to_input
 from edgeseg.transport import pack, transport_sizes

@@ -23,7 +23,7 @@ from edgeseg.commands.progress import progress
 from edgeseg.commands.rows import Report, fastest, intervals, print_rows, ratios
 from edgeseg.dataset import FrameFolder
 from edgeseg.errors import BadInput, EdgesegError
-from edgeseg.frames import read_image
+from edgeseg.golden import read_frame
 from edgeseg.preprocess import to_input
 from edgeseg.types import Array, Bundle, Frame, Latency
 
@@ -121,7 +121,7 @@ def timing_frames(bundle: Bundle, data: Path | None, split: str | None) -> list[
         return read_spread(evaluation_frames(data, split))
     if not bundle.manifest.golden:
         raise BadInput(f"{bundle.path} has no golden frames to run: give --data")
-    return [read_image(g.frame.path) for g in bundle.manifest.golden]
+    return [read_frame(g) for g in bundle.manifest.golden]
 
 
 def read_spread(folder: FrameFolder) -> list[Frame]:
@@ -180,6 +180,6 @@ def measure_footprints(candidates: Sequence[Candidate], threads: int | None) -> 
         for candidate in measured:
             assert candidate.artifact is not None
             row = candidate.row
-            cost = measure_footprint(candidate.artifact.path, row.runtime, row.device, threads)
+            cost = measure_footprint(candidate.artifact, row.runtime, row.device, threads)
             row.load_ms, row.first_ms, row.peak_memory_mb = cost.load_ms, cost.first_ms, cost.peak_memory_mb
             advance()

@@ -12,6 +12,7 @@ from edgeseg.commands.rows import Row
 from edgeseg.errors import BadInput, InferenceError, MissingDependency
 from edgeseg.parity import Comparison, RunLogits, nchw_runner
 from edgeseg.preprocess import to_input, to_mask
+from edgeseg.runtimes.opening import open_session
 from edgeseg.types import Array, Artifact, Bundle, Frame, Mask, Preprocess, Session
 
 if TYPE_CHECKING:
@@ -109,10 +110,11 @@ def load_candidate(stack: contextlib.ExitStack, bundle: Bundle, artifact: Artifa
     """Load an artifact on the runtime and device of its row, for as long as `stack` lives.
 
     Raises:
-        InferenceError, MissingDependency: as Runtime.load.
+        InferenceError, MissingDependency: as `edgeseg.runtimes.opening.open_session`.
     """
-    runtime = plugins.runtime(row.runtime)
-    session = stack.enter_context(runtime.load(artifact.path, device=row.device, threads=row.threads))
+    session = stack.enter_context(
+        open_session(bundle, artifact, row.runtime, device=row.device, threads=row.threads)
+    )
     row.device = session.device
     run = nchw_runner(session.run, session.inputs, session.outputs)
     return Candidate(row, run, bundle.preprocess, artifact, session)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgeseg import plugins
-from edgeseg.bundle import check_target
 from edgeseg.commands.compressing import compress_source, open_session, unlabelled_option, work_folder
 from edgeseg.commands.sources import source_options
 from edgeseg.dataset import FrameFolder, read_folder
+from edgeseg.durable import check_target
 from edgeseg.errors import BadInput
 from edgeseg.types import Format, Parity, Precision
 

@@ -12,7 +12,7 @@ import numpy as np
 from edgeseg.bundle import open_bundle
 from edgeseg.commands.candidates import open_source
 from edgeseg.errors import BadInput
-from edgeseg.frames import read_image
+from edgeseg.golden import read_frame, read_logits
 from edgeseg.preprocess import to_input
 from edgeseg.types import Bundle, Preprocess
 
@@ -91,8 +91,8 @@ def _is_made_of(bundle: Bundle, source: Source) -> bool:
     if not bundle.manifest.golden or bundle.preprocess != source.preprocess:
         return False
     golden = bundle.manifest.golden[0]
-    own = source.run(to_input(read_image(golden.frame.path), source.preprocess))
-    stored = np.load(golden.logits.path, allow_pickle=False)
+    own = source.run(to_input(read_frame(golden), source.preprocess))
+    stored = read_logits(golden)
     return own.shape == stored.shape and bool(np.allclose(own, stored, rtol=1e-3, atol=1e-3 * np.ptp(stored)))
 
 

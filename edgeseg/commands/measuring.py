@@ -17,7 +17,7 @@ from edgeseg.commands.rows import Report
 from edgeseg.commands.sources import source_options
 from edgeseg.dataset import FrameFolder, Sample, outline_offset, read_folder, read_pair
 from edgeseg.errors import BadInput, EdgesegError
-from edgeseg.frames import read_image
+from edgeseg.golden import read_frame, read_logits, read_mask
 from edgeseg.parity import ReferenceFrame, RunLogits, failed_gate, failed_task_gate, reference_frame
 from edgeseg.types import Bundle, Mask, Parity, Precision
 
@@ -78,8 +78,7 @@ def evaluation_frames(data: Path, split: str | None) -> FrameFolder:
 def golden_references(bundle: Bundle) -> Iterator[ReferenceFrame]:
     """The golden frames with the results of the network that the artifacts were made of, as stored in the bundle."""
     for golden in bundle.manifest.golden:
-        logits = np.load(golden.logits.path, allow_pickle=False)
-        yield ReferenceFrame(read_image(golden.frame.path), logits, read_image(golden.mask.path))
+        yield ReferenceFrame(read_frame(golden), read_logits(golden), read_mask(golden))
 
 
 def folder_references(folder: FrameFolder, bundle: Bundle, reference: RunLogits) -> Iterator[ReferenceFrame]:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import click
 
-from edgeseg.bundle import open_bundle, records
+from edgeseg.bundle import open_bundle
 from edgeseg.commands.progress import progress
 from edgeseg.errors import BadInput
+from edgeseg.manifest import records
 from edgeseg.transport import SUFFIX, pack
 from edgeseg.types import Bundle
 

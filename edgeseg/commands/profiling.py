@@ -13,8 +13,9 @@ from edgeseg import plugins
 from edgeseg.commands.progress import progress
 from edgeseg.commands.table import print_table
 from edgeseg.errors import BadInput, InferenceError, MissingDependency
-from edgeseg.frames import read_image
+from edgeseg.golden import read_frame
 from edgeseg.preprocess import to_input
+from edgeseg.runtimes.opening import open_session
 from edgeseg.runtimes.profile import Peak, core_peak, profile
 from edgeseg.types import Array, Artifact, Bundle, Frame, LayerTime, Preprocess, Session
 
@@ -79,14 +80,14 @@ def profile_bundle(
     """
     if not bundle.manifest.golden:
         raise BadInput(f"{bundle.path} has no golden frame to run: convert the model again")
-    frame = read_image(bundle.manifest.golden[0].frame.path)
+    frame = read_frame(bundle.manifest.golden[0])
     pairings = list(_pairings(bundle, runtimes, device, threads, runs))
     with progress("profiling", len(pairings) + 1) as advance:
         peak = core_peak(threads)
         advance()
         for row, artifact in pairings:
             try:
-                with plugins.runtime(row.runtime).load(artifact.path, device=device, threads=threads) as session:
+                with open_session(bundle, artifact, row.runtime, device=device, threads=threads) as session:
                     _fill(row, session, bundle.preprocess, frame, peak)
             except (InferenceError, MissingDependency) as error:
                 row.reason = str(error)

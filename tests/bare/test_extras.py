@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 
+from edgeseg.manifest import seal
 from edgeseg.plugins import EXTRAS
 
 pytestmark = pytest.mark.slow
@@ -86,7 +87,7 @@ def test_a_bundle_for_other_engines_only(device, bundle, picture, tmp_path):
     for file in (other / "artifacts").iterdir():
         if file.relative_to(other).as_posix() not in kept:
             file.unlink()
-    (other / "manifest.json").write_text(json.dumps(manifest))
+    (other / "manifest.json").write_bytes(seal(manifest))
     done = device.environment.run("edgeseg", "run", other, picture, "-o", tmp_path / "out", expect=1)
     for extra in device.lacks:
         assert f"pip install 'edgeseg[{extra}]'" in one_line(done.stderr)

@@ -14,7 +14,8 @@ import pytest
 from click.testing import Result
 from onnx import numpy_helper
 
-from edgeseg.bundle import MANIFEST, file_record
+from edgeseg.bundle import file_record
+from edgeseg.manifest import MANIFEST, seal
 
 Invoke = Callable[..., Result]
 SHORT = ("--rounds", "2", "--repeats", "2", "--threads", "1")
@@ -84,7 +85,7 @@ def test_an_artifact_that_gives_nan_is_a_failed_row_and_never_the_fastest(
     record = next(f for a in content["artifacts"] for f in a["files"] if f["path"].endswith(path.name))
     fresh = file_record(path, bundle_copy)
     record["sha256"], record["size_bytes"] = fresh.sha256, fresh.size_bytes
-    (bundle_copy / MANIFEST).write_text(json.dumps(content))
+    (bundle_copy / MANIFEST).write_bytes(seal(content))
     result = invoke("bench", bundle_copy, "--runtime", "onnxruntime", "--json", tmp_path / "b.json", *SHORT)
     assert result.exit_code == 1, result.output
     failed, sound = sorted(read(tmp_path / "b.json"), key=lambda r: str(r["precision"]))

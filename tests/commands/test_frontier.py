@@ -16,9 +16,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from edgeseg import metrics
-from edgeseg.bundle import MANIFEST, file_record
+from edgeseg.bundle import file_record
 from edgeseg.cli import main
 from edgeseg.frontier.style import COLOURS
+from edgeseg.manifest import MANIFEST
 
 Invoke = Callable[..., Result]
 SHORT = ("--rounds", "3", "--repeats", "2", "--threads", "1")

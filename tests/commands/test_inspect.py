@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-from edgeseg.bundle import MANIFEST
+from edgeseg.manifest import MANIFEST, seal
 
 Invoke = Callable[..., Result]
 
@@ -36,7 +36,7 @@ def test_what_was_refused_and_how_it_was_compressed_is_shown(invoke: Invoke, bun
     manifest = json.loads((bundle_copy / MANIFEST).read_text())
     manifest["refused"] = [{"format": "onnx", "precision": "fp16", "reason": "SQNR dB 3.0, gate >= 20"}]
     manifest["provenance"]["compression"] = {"prune": {"ratio": 0.5, "kept": [8, 16]}, "proof": {"engine": "openvino"}}
-    (bundle_copy / MANIFEST).write_text(json.dumps(manifest))
+    (bundle_copy / MANIFEST).write_bytes(seal(manifest))
     result = invoke("inspect", bundle_copy)
     assert result.exit_code == 0, result.output
     assert "refused: onnx-fp16: SQNR dB 3.0, gate >= 20" in result.stdout

@@ -10,8 +10,9 @@ import cv2
 import numpy as np
 import pytest
 
-from edgeseg.bundle import file_record, new_folder, write_manifest
+from edgeseg.bundle import file_record, write_manifest
 from edgeseg.commands.run import measure
+from edgeseg.durable import new_folder
 from edgeseg.frames import open_frames, read_image
 from edgeseg.testing import PROBE
 from edgeseg.types import Artifact, Format, Manifest, Precision, Preprocess, TensorSpec

@@ -16,7 +16,7 @@ from click.testing import Result
 from onnx import numpy_helper
 from safetensors.numpy import load_file, save_file
 
-from edgeseg.bundle import MANIFEST
+from edgeseg.manifest import MANIFEST, seal
 
 Invoke = Callable[..., Result]
 # The outward contract: scripts of users rely on exactly these names.
@@ -49,7 +49,7 @@ def change_onnx(bundle: Path, change: Callable[[np.ndarray], np.ndarray]) -> Non
     content = json.loads((bundle / MANIFEST).read_text())
     (record,) = (f for a in content["artifacts"] for f in a["files"] if f["path"].endswith(path.name))
     record["sha256"], record["size_bytes"] = hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_size
-    (bundle / MANIFEST).write_text(json.dumps(content))
+    (bundle / MANIFEST).write_bytes(seal(content))
 
 
 def one_line(result: Result, code: int = 1) -> str:

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeseg.bundle import file_record, new_folder, open_bundle, write_manifest
+from edgeseg.bundle import file_record, open_bundle, write_manifest
+from edgeseg.durable import new_folder
 from edgeseg.testing import PROBE
 from edgeseg.types import Artifact, Bundle, Format, Layout, Manifest, Precision, Preprocess, TensorSpec
 

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 from edgeseg import plugins
+from edgeseg.bundle import read_model
 from edgeseg.errors import InferenceError, NoSuchDevice
 from edgeseg.runtimes import litert_runtime, onnx_runtime, openvino_runtime
+from edgeseg.runtimes.runtime import read_file
 from edgeseg.testing import PROBE
 from edgeseg.types import Layout
 
@@ -49,7 +51,7 @@ class TestOnnxRuntime:
     def test_a_provider_that_silently_falls_back_is_refused(self):
         options = onnx_runtime._options(1)
         with pytest.warns(UserWarning, match="not in available"), pytest.raises(NoSuchDevice, match="fell back to CPU"):
-            onnx_runtime._create(PROBE / "probe.onnx", "cuda", 1, options)
+            onnx_runtime._create(read_file(PROBE / "probe.onnx"), "cuda", 1, options)
 
     def test_an_absent_provider_names_what_exists(self):
         with pytest.raises(NoSuchDevice, match=r"no TensorrtExecutionProvider .*; usable here: cpu"):
@@ -57,8 +59,8 @@ class TestOnnxRuntime:
 
     def test_tensorrt_uses_int8_for_quantized_models_only(self, monkeypatch, tmp_path):
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-        plain = onnx_runtime._tensorrt_options(PROBE / "probe.onnx")
-        quantized = onnx_runtime._tensorrt_options(MODELS / "probe-int8.onnx")
+        plain = onnx_runtime._tensorrt_options(read_file(PROBE / "probe.onnx"))
+        quantized = onnx_runtime._tensorrt_options(read_file(MODELS / "probe-int8.onnx"))
         assert (plain["trt_int8_enable"], quantized["trt_int8_enable"]) == ("0", "1")
         assert plain["trt_fp16_enable"] == "0"
         assert Path(plain["trt_engine_cache_path"]).is_dir()
@@ -77,7 +79,7 @@ class TestOpenVino:
 
     def test_weights_missing(self, tmp_path):
         shutil.copy(PROBE / "probe.xml", tmp_path)
-        with pytest.raises(InferenceError, match=r"probe.bin is missing"):
+        with pytest.raises(InferenceError, match=r"probe.bin does not exist"):
             plugins.runtime("openvino").load(tmp_path / "probe.xml")
 
     def test_fp32_is_computed_in_fp32_on_cpus_that_prefer_bf16(self):
@@ -156,7 +158,7 @@ class TestFake:
     def test_takes_its_specs_from_the_manifest(self, make_bundle):
         bundle = make_bundle()
         for artifact in bundle.artifacts:
-            with plugins.runtime("fake").load(artifact.path) as session:
+            with plugins.runtime("fake").load(read_model(artifact)) as session:
                 assert (session.inputs, session.outputs) == (artifact.inputs, artifact.outputs)
                 assert session.execution().precision == artifact.precision
 

@@ -11,9 +11,9 @@ from edgeseg import plugins
 from edgeseg.errors import BadInput, InferenceError, MissingDependency
 from edgeseg.runtimes.fake_runtime import FakeRuntime
 from edgeseg.runtimes.onnx_runtime import OnnxRuntime
-from edgeseg.runtimes.runtime import EngineRuntime, Layer, check_file, engine_errors, tally
+from edgeseg.runtimes.runtime import EngineRuntime, Layer, check_model, engine_errors, read_file, tally
 from edgeseg.testing import PROBE
-from edgeseg.types import Execution
+from edgeseg.types import Execution, Format, Model
 
 
 def conv(precision: str, provider: str = "A") -> Layer:
@@ -24,7 +24,7 @@ class TestTally:
     def test_conversions_are_not_layers(self):
         kinds = ["Reorder", "QuantizeLinear", "Const", "Input", "TRANSPOSE", "DEQUANTIZE", "FakeQuantize", "Convert"]
         layers = [Layer(kind, "A", "fp32") for kind in kinds]
-        assert tally([*layers, conv("fp32")], "A") == Execution("A", "fp32", 0, 1, {"A": 1})
+        assert tally([*layers, conv("fp32")], "A") == Execution("A", "fp32", 0, 1, {"A": 1}, {"fp32": 1})
 
     def test_precision_is_that_of_at_least_half_of_the_convolutions(self):
         rest = [Layer("Add", "A", "int8")] * 9
@@ -62,32 +62,43 @@ class TestEngineErrors:
             raise KeyboardInterrupt
 
 
-class TestCheckFile:
+class TestCheckModel:
     @pytest.mark.parametrize("suffix", [".onnx", ".xml", ".tflite"])
     def test_accepts_what_the_converters_write(self, suffix):
-        assert check_file(PROBE / f"probe{suffix}", FakeRuntime()) in suffix.replace("xml", "openvino")
+        model = read_file(PROBE / f"probe{suffix}")
+        check_model(model, FakeRuntime())
+        assert model.format in suffix.replace("xml", "openvino")
+        assert len(model.files) == (2 if suffix == ".xml" else 1)
 
     def test_another_runtimes_file(self):
         with pytest.raises(InferenceError, match=r"onnxruntime cannot load probe.xml, expected a file named \*.onnx"):
-            check_file(PROBE / "probe.xml", OnnxRuntime())
+            check_model(read_file(PROBE / "probe.xml"), OnnxRuntime())
 
     @pytest.mark.parametrize(("content", "said"), [(b"", "is empty"), (b"<html>", "not an? onnx model")])
-    def test_foreign_content(self, tmp_path, content, said):
-        (tmp_path / "a.onnx").write_bytes(content)
+    def test_foreign_content(self, content, said):
         with pytest.raises(InferenceError, match=said):
-            check_file(tmp_path / "a.onnx", OnnxRuntime())
+            check_model(Model("a.onnx", Format.ONNX, (content,)), OnnxRuntime())
+
+    def test_weights_in_other_files_are_not_fetched(self, tmp_path):
+        import onnx
+
+        model = onnx.load(PROBE / "probe.onnx")
+        onnx.save(model, tmp_path / "a.onnx", save_as_external_data=True, size_threshold=0, location="weights")
+        assert (tmp_path / "weights").stat().st_size
+        with pytest.raises(InferenceError, match=r"a\.onnx keeps weights in files outside of it: save it as one file"):
+            OnnxRuntime().load(tmp_path / "a.onnx")
 
 
 class Lying(OnnxRuntime):
     """Its engine runs the wrong model: a device that answers, with wrong numbers."""
 
-    def _open(self, artifact: Path, device: str, threads: int | None):
-        return super()._open(Path(__file__).parent / "models" / "wrong.onnx", device, threads)
+    def _open(self, model: Model, device: str, threads: int | None):
+        return super()._open(read_file(Path(__file__).parent / "models" / "wrong.onnx"), device, threads)
 
 
 class Skewed(OnnxRuntime):
-    def _open(self, artifact: Path, device: str, threads: int | None):
-        session = super()._open(artifact, device, threads)
+    def _open(self, model: Model, device: str, threads: int | None):
+        session = super()._open(model, device, threads)
         infer = session._infer
         session._infer = lambda feeds: {name: output + 0.02 for name, output in infer(feeds).items()}
         return session

@@ -14,7 +14,7 @@ from edgeseg import plugins
 from edgeseg.errors import BadInput, BundleError, InferenceError, MissingDependency, NoSuchDevice
 from edgeseg.runtimes import choice
 from edgeseg.runtimes.fake_runtime import FakeRuntime, FakeSession
-from edgeseg.types import Format, Precision
+from edgeseg.types import Format, Model, Precision
 
 FP32, INT8 = Precision.FP32, Precision.INT8
 
@@ -161,7 +161,7 @@ class TestAuto:
             with edgeseg.load(bundle) as segmenter:
                 assert segmenter.runtime == "litert"
                 assert "edgeseg[openvino]" in segmenter.skipped["openvino-int8 on openvino"]
-                assert "cannot load onnx-fp32.onnx" in segmenter.skipped["onnx-fp32 on onnxruntime"]
+                assert "cannot load onnx-fp32 on cpu" in segmenter.skipped["onnx-fp32 on onnxruntime"]
                 assert len(segmenter.skipped) == 4
 
     def test_all_failing(self, make_bundle):
@@ -192,9 +192,9 @@ class _Slow(FakeRuntime):
     delay = 0.0
     opened: list[FakeSession] = []
 
-    def _open(self, artifact: Path, device: str, threads: int | None) -> FakeSession:
-        session = super()._open(artifact, device, threads)
-        infer, delay = session._infer, self.delay if artifact.suffix == ".onnx" else 0.0
+    def _open(self, model: Model, device: str, threads: int | None) -> FakeSession:
+        session = super()._open(model, device, threads)
+        infer, delay = session._infer, self.delay if model.format == "onnx" else 0.0
         session._infer = lambda feeds: (time.sleep(delay), infer(feeds))[1]
         self.opened.append(session)
         return session
@@ -227,7 +227,7 @@ class TestRace:
             raise InferenceError("out of memory")
 
         bundle = make_bundle((Format.ONNX, FP32), (Format.TFLITE, FP32))
-        candidates, _ = choice._load(choice.candidates(bundle, "auto", None), "auto", 1)
+        candidates, _ = choice._load(bundle, choice.candidates(bundle, "auto", None), "auto", 1)
         monkeypatch.setattr(candidates[1].session, "_infer", lambda feeds: fail(None, feeds))
         errors: dict = {}
         winner = choice._race(candidates, bundle, errors)

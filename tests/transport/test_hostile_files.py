@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from edgeseg import BundleError, BundleTooNew, open_bundle
-from edgeseg.bundle import MANIFEST
+from edgeseg.manifest import MANIFEST, seal
 from edgeseg.transport import unpack
 from edgeseg.types import Bundle
 
@@ -56,7 +56,11 @@ class Forge:
         """An archive whose manifest was edited and whose entries follow it."""
         content: dict[str, Any] = json.loads(self.manifest)
         change(content)
-        return self.xz(self.first(json.dumps(content).encode()), *self.rest())
+        try:
+            manifest = seal(content)
+        except ValueError:  # a number that JSON has no room for
+            manifest = json.dumps(content).encode()
+        return self.xz(self.first(manifest), *self.rest())
 
     def named(self, name: str, number: int = 0) -> bytes:
         def change(content: dict[str, Any]) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from edgeseg import BundleError, open_bundle
-from edgeseg.bundle import MANIFEST
+from edgeseg.manifest import MANIFEST, digest, seal
 from edgeseg.transport import pack, transport_sizes, unpack
 from edgeseg.types import Bundle
 
@@ -33,7 +33,8 @@ def test_what_comes_out_is_what_went_in(sound: Bundle, packed: Path, tmp_path: P
 
 
 def test_a_manifest_of_another_edgeseg_is_kept_byte_for_byte(sound: Bundle, tmp_path: Path) -> None:
-    text = (sound.path / MANIFEST).read_text().replace("{", '{"of_the_future": 1,', 1)
+    content = {**json.loads((sound.path / MANIFEST).read_text()), "of_the_future": 1}
+    text = json.dumps({**content, "digest": digest(content)})
     (sound.path / MANIFEST).write_text(text)
     pack(open_bundle(sound.path), tmp_path / "f.tar.xz")
     unpack(tmp_path / "f.tar.xz", tmp_path / "out")
@@ -125,7 +126,7 @@ def test_an_older_bundle_gives_way_only_to_a_whole_one(
         ("artifacts/dense.onnx", lambda data: data[:-1] + bytes([data[-1] ^ 1])),
         ("artifacts/dense.onnx", lambda data: data[:-1]),
         ("artifacts/dense.onnx", lambda data: data * 2),
-        (MANIFEST, lambda data: data.replace(b"head", b"fist")),
+        (MANIFEST, lambda data: seal({**json.loads(data), "name": "other"})),
     ],
 )
 def test_a_bundle_changed_since_it_was_opened_is_not_packed(
@@ -194,6 +195,6 @@ def test_unpacking_takes_no_more_memory_than_the_window(make_bundle: MakeBundle,
 def test_a_folder_is_held_to_the_same_names_as_a_file(sound: Bundle) -> None:
     content = json.loads((sound.path / MANIFEST).read_text())
     content["artifacts"].append(content["artifacts"][0])
-    (sound.path / MANIFEST).write_text(json.dumps(content))
+    (sound.path / MANIFEST).write_bytes(seal(content))
     with pytest.raises(BundleError, match="twice, or in two spellings"):
         open_bundle(sound.path)

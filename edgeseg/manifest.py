@@ -1,0 +1,192 @@
+"""The manifest of a bundle: its JSON, its canonical form and digest, the names it may list.
+
+Damage is told by the manifest's own digest: SHA-256 of its canonical form (RFC 8785) without the digest. Two files of
+equal content are equal, whatever the order of their fields and their white space; anything that a strict writer of JSON
+would not have written (a number with other digits than the shortest, a field twice) is refused, so that no byte can
+change unseen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from re import compile as pattern
+from typing import Any
+
+import msgspec
+import rfc8785
+
+from edgeseg.errors import BundleError, BundleTooNew
+from edgeseg.types import Artifact, FileRecord, Golden, Manifest
+
+SCHEMA = 2
+MANIFEST = "manifest.json"
+SIGNATURE = "signature.json"
+LARGEST_MANIFEST = 16 << 20
+_DIGEST = "digest"
+_FIRST_WITH_DIGEST = 2
+# Safe on every file system and in every shell; no hidden files, no reserved characters.
+_NAME = pattern(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+_LONGEST_NAME = 100
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    """The manifest with its digest as indented JSON with sorted keys, byte for byte reproducible."""
+    # Through JSON, which has no NaN: a refused artifact's evidence may hold one, and it becomes null.
+    return seal(msgspec.json.decode(msgspec.json.encode(manifest, enc_hook=_encode_path)))
+
+
+def seal(content: dict[str, Any]) -> bytes:
+    """The JSON object of a manifest as it is written, with its digest set."""
+    content = {**content, _DIGEST: digest(content)}
+    return msgspec.json.format(msgspec.json.encode(content, order="sorted")) + b"\n"
+
+
+def decode_manifest(data: bytes, where: str = MANIFEST) -> Manifest:
+    """Parse a manifest and check its digest.
+
+    Raises:
+        BundleError: it is no manifest, or it was changed.
+        BundleTooNew: it has a later schema than this edgeseg knows.
+    """
+    return convert_manifest(parse_manifest(data, where), where)
+
+
+def parse_manifest(data: bytes, where: str = MANIFEST) -> dict[str, Any]:
+    """The JSON object of a manifest, read strictly, its schema and digest checked; raises as `decode_manifest`."""
+    try:
+        content: Any = json.loads(
+            data.decode(),
+            parse_float=_strict_float,
+            parse_constant=_no_constant,
+            object_pairs_hook=_strict_object,
+        )
+        schema = content.get("schema") if isinstance(content, dict) else None
+        if not isinstance(schema, int) or schema < 1:
+            raise ValueError("it has no schema number")
+        if schema > SCHEMA:
+            raise BundleTooNew(f"{where} has schema {schema}, this edgeseg reads up to {SCHEMA}: upgrade edgeseg")
+        if (_DIGEST in content) != (schema >= _FIRST_WITH_DIGEST):
+            raise ValueError(f"schema {schema} and a digest do not fit together")
+        if _DIGEST in content and content[_DIGEST] != digest(content):
+            raise BundleError(f"{where} was changed, it does not have its own digest: copy the bundle again")
+    except (ValueError, RecursionError, rfc8785.CanonicalizationError) as error:
+        raise BundleError(f"{where} is not a valid manifest: {' '.join(str(error).split())}") from error
+    return dict(content)
+
+
+def convert_manifest(content: dict[str, Any], where: str = MANIFEST) -> Manifest:
+    """The manifest of a JSON object. Raises BundleError where a field is missing or of another type."""
+    try:
+        return msgspec.convert(content, Manifest, dec_hook=_decode_path)
+    except msgspec.ValidationError as error:
+        raise BundleError(f"{where} is not a valid manifest: {error}") from error
+
+
+def canonical(content: Any) -> bytes:
+    """The canonical form of JSON by RFC 8785: sorted keys, no white space, numbers as ECMAScript writes them."""
+    return rfc8785.dumps(content)
+
+
+def digest(content: dict[str, Any]) -> str:
+    """SHA-256 of the canonical form of a manifest without its digest."""
+    return hashlib.sha256(canonical({k: v for k, v in content.items() if k != _DIGEST})).hexdigest()
+
+
+def records(manifest: Manifest) -> Iterator[FileRecord]:
+    """Every file of a bundle but the manifest. Raises BundleError for an artifact without files."""
+    for artifact in manifest.artifacts:
+        if not artifact.files:
+            raise BundleError(f"artifact {artifact.name} lists no files: the manifest is damaged")
+        yield from artifact.files
+    for golden in manifest.golden:
+        yield from (golden.frame, golden.mask, golden.logits)
+
+
+def map_records(manifest: Manifest, change: Callable[[FileRecord], FileRecord]) -> Manifest:
+    """The manifest with every file record changed."""
+
+    def artifact(a: Artifact) -> Artifact:
+        return replace(a, files=tuple(change(f) for f in a.files))
+
+    def golden(g: Golden) -> Golden:
+        return Golden(change(g.frame), change(g.mask), change(g.logits))
+
+    return replace(
+        manifest,
+        artifacts=tuple(artifact(a) for a in manifest.artifacts),
+        golden=tuple(golden(g) for g in manifest.golden),
+    )
+
+
+def check_names(manifest: Manifest) -> None:
+    """Raise BundleError unless each file has a name of its own inside the bundle, whatever the file system folds."""
+    paths = [PurePosixPath(r.path.as_posix()) for r in records(manifest)]
+    for path in paths:
+        shown = ascii(str(path)[:_LONGEST_NAME])
+        if path.is_absolute() or ".." in path.parts:
+            raise BundleError(f"the manifest names {shown}, outside the bundle: it is damaged or hostile")
+        if not path.parts or not all(map(_NAME.fullmatch, path.parts)) or len(str(path)) > _LONGEST_NAME:
+            raise BundleError(f"the manifest names {shown}, no portable file name: it is damaged or hostile")
+    folders = {folder for path in paths for folder in path.parents[:-1]}
+    own = (PurePosixPath(MANIFEST), PurePosixPath(SIGNATURE))
+    folded = Counter(str(p).lower() for p in (*own, *paths, *folders))
+    name, count = folded.most_common(1)[0]
+    if count > 1:
+        raise BundleError(f"the manifest names {name} twice, or in two spellings: it is damaged or hostile")
+
+
+def encode_artifact(artifact: Artifact) -> bytes:
+    """An artifact as JSON, to be told to another process."""
+    return msgspec.json.encode(artifact, enc_hook=_encode_path)
+
+
+def decode_artifact(data: bytes) -> Artifact:
+    """The same artifact again."""
+    return msgspec.json.decode(data, type=Artifact, dec_hook=_decode_path)
+
+
+def schema_hook(kind: type) -> dict[str, Any]:
+    """How a type that JSON does not know stands in the JSON Schema of the manifest."""
+    if kind is Path:
+        return {"type": "string", "description": "path relative to the bundle's folder, with forward slashes"}
+    raise NotImplementedError(f"{kind} has no place in a manifest")
+
+
+def _strict_float(literal: str) -> float:
+    """A number that is written as short as it can be: as Python, ECMAScript or msgspec would."""
+    value = float(literal)
+    if literal not in (repr(value), msgspec.json.encode(value).decode()) and literal != _ecmascript(value):
+        raise ValueError(f"{literal[:40]} is not the shortest form of a finite number")
+    return value
+
+
+def _ecmascript(value: float) -> str | None:
+    return rfc8785.dumps(value).decode() if abs(value) != float("inf") else None
+
+
+def _no_constant(literal: str) -> float:
+    raise ValueError(f"{literal} is not JSON")
+
+
+def _strict_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) != len(pairs):
+        raise ValueError(f"the field {Counter(k for k, _ in pairs).most_common(1)[0][0][:40]!r} is there twice")
+    return content
+
+
+def _encode_path(value: Any) -> Any:
+    if isinstance(value, Path):
+        return value.as_posix()
+    raise NotImplementedError(f"{type(value)} has no place in a manifest")
+
+
+def _decode_path(kind: type, value: Any) -> Any:
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    raise ValueError(f"expected a path, got {type(value).__name__}")
