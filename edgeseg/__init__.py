@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from edgeseg.errors import InferenceError as InferenceError
     from edgeseg.errors import MissingDependency as MissingDependency
     from edgeseg.errors import NoSuchDevice as NoSuchDevice
+    from edgeseg.errors import SignatureError as SignatureError
 
 __version__ = "0.1.0"
 
@@ -38,6 +39,8 @@ _EXPORTS = {
     "NoSuchDevice": "edgeseg.errors",
     "Segmentation": "edgeseg.runtimes.segmenter",
     "Segmenter": "edgeseg.runtimes.segmenter",
+    "SignatureError": "edgeseg.errors",
+    "Signer": "edgeseg.types",
     "UnsupportedModel": "edgeseg.errors",
     "load": "edgeseg.runtimes.segmenter",
     "open_bundle": "edgeseg.bundle",

@@ -16,57 +16,121 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
+from edgeseg.durable import os_errors
 from edgeseg.errors import BundleError
 from edgeseg.manifest import (
     LARGEST_MANIFEST,
     MANIFEST,
     SIGNATURE,
     check_names,
-    decode_manifest,
+    convert_manifest,
     encode_manifest,
     map_records,
+    parse_manifest,
     records,
 )
-from edgeseg.types import Artifact, Bundle, FileRecord, Manifest, Model
+from edgeseg.trust import LARGEST_SIGNATURE, Keys, Trusted, check_signatures, parse_signatures
+from edgeseg.trust import trusted_keys as resolve_keys
+from edgeseg.types import Artifact, Bundle, FileRecord, Manifest, Model, Signer
 
 _BLOCK = 1 << 18
 _PLAIN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NOT_PLAIN = (errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.ENXIO)
 
 
-def open_bundle(path: Path | str) -> Bundle:
+@dataclass(frozen=True, slots=True)
+class Papers:
+    """The files that a bundle has beside those it lists, as they were read: once.
+
+    `signature` is None where there is no signature.json.
+    """
+
+    manifest: bytes
+    signature: bytes | None
+
+
+def open_bundle(path: Path | str, *, trusted_keys: Keys | None = None) -> Bundle:
     """Open a bundle and check the size and SHA-256 of every file it lists, before anything parses one.
 
     Args:
         path: a bundle folder, or the one file of `edgeseg pack`. That is unpacked into a folder which only this user
             can enter and which goes when the process ends; opened again, it is not unpacked again.
+        trusted_keys: public keys, .pub files or folders of them, of which one must have signed the bundle. None leaves
+            it to the environment variable EDGESEG_TRUSTED_KEYS (files and folders, separated as in PATH); where that
+            is not set, no signature is asked for.
 
     Returns:
         The bundle; all paths in it are absolute. What is read of it later is checked again as it is read.
 
     Raises:
+        SignatureError: not signed by a trusted key, or changed since, or signed after the key had expired. The
+            signature is checked before anything else in the bundle is read.
         BundleError: not a bundle, a missing, changed, unlisted or misplaced file, or a malformed manifest.
         BundleTooNew: written by a newer edgeseg.
     """
-    root = Path(path)
+    return open_trusted(Path(path), resolve_keys(trusted_keys))
+
+
+def open_trusted(root: Path, trusted: Trusted | None) -> Bundle:
+    """The same with keys by their id; None asks for no signature, whatever the environment says."""
     if root.is_file():
         from edgeseg.opened import open_packed  # which stands on this module
 
-        return open_packed(root)
+        return open_packed(root, trusted)
+    papers = read_papers(root)
+    root = root.resolve()
+    manifest, signer = check_papers(papers, trusted, str(root), f"{root}/")
+    check_files(root, manifest)
+    return Bundle(root, map_records(manifest, lambda r: replace(r, path=root / r.path)), signer)
+
+
+def read_papers(root: Path) -> Papers:
+    """Read the manifest and the signatures of a bundle folder. Raises BundleError where that cannot be."""
     if not root.is_dir():
         raise BundleError(f"{root} is not a bundle, expected a folder with a {MANIFEST} (made by `edgeseg convert`)")
     root = root.resolve()
-    manifest = decode_manifest(_read_manifest(root), str(root / MANIFEST))
+    with os_errors(f"{root} cannot be read"):
+        if not (root / MANIFEST).is_file():
+            raise BundleError(f"{root} has no {MANIFEST}: not a bundle, or one whose writing was interrupted")
+        signed = os.path.lexists(root / SIGNATURE)
+        return Papers(
+            _read_small(root, MANIFEST, LARGEST_MANIFEST),
+            _read_small(root, SIGNATURE, LARGEST_SIGNATURE) if signed else None,
+        )
+
+
+def check_papers(
+    papers: Papers, trusted: Trusted | None, bundle: str, where: str = ""
+) -> tuple[Manifest, Signer | None]:
+    """The manifest, from the very object that was signed, and who signed it where keys are given.
+
+    Args:
+        papers: as they were read.
+        trusted: keys by id; None asks for no signature.
+        bundle: its name for messages.
+        where: what stands before a file's name in messages.
+
+    Raises SignatureError, BundleError or BundleTooNew as `open_bundle`, for these two files.
+    """
+    content = parse_manifest(papers.manifest, f"{where}{MANIFEST}")
+    signatures = parse_signatures(papers.signature, f"{where}{SIGNATURE}") if papers.signature is not None else ()
+    signer = check_signatures(content, signatures, trusted, bundle) if trusted is not None else None
+    manifest = convert_manifest(content, f"{where}{MANIFEST}")
     check_names(manifest)
+    return manifest, signer
+
+
+def check_files(root: Path, manifest: Manifest) -> None:
+    """Raise BundleError unless a folder holds exactly the files of its manifest, each with its size and SHA-256."""
     for record in records(manifest):
-        for _ in _checked_blocks(root / record.path, record, root):
+        for _ in checked_blocks(root / record.path, record, root):
             pass
-    _check_nothing_else(root, manifest)
-    return Bundle(root, map_records(manifest, lambda r: replace(r, path=root / r.path)))
+    with os_errors(f"{root} cannot be read"):
+        _check_nothing_else(root, manifest)
 
 
 def read_record(record: FileRecord) -> bytes:
@@ -74,7 +138,7 @@ def read_record(record: FileRecord) -> bytes:
 
     Raises BundleError where it was changed since, or cannot be read.
     """
-    return b"".join(_checked_blocks(record.path, record, record.path.parent))
+    return b"".join(checked_blocks(record.path, record, record.path.parent))
 
 
 def read_model(artifact: Artifact) -> Model:
@@ -98,19 +162,21 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     (folder / MANIFEST).write_bytes(encode_manifest(manifest))
 
 
-def _read_manifest(root: Path) -> bytes:
-    path = root / MANIFEST
-    if not path.is_file():
-        raise BundleError(f"{root} has no {MANIFEST}: not a bundle, or one whose writing was interrupted")
-    with _opened(path, root) as stream:
-        # The buffer is as large as asked for.
-        data = stream.read(min(os.fstat(stream.fileno()).st_size, LARGEST_MANIFEST) + 1)
-    if len(data) > LARGEST_MANIFEST:
-        raise BundleError(f"{path} is larger than {LARGEST_MANIFEST >> 20} MiB: not a manifest")
-    return data
+def _read_small(root: Path, name: str, limit: int) -> bytes:
+    with _opened(root / name, root) as stream:
+        size = os.fstat(stream.fileno()).st_size
+        if size > limit:
+            raise too_large(str(root / name), limit)
+        return stream.read(size)
 
 
-def _checked_blocks(path: Path, record: FileRecord, root: Path) -> Iterator[bytes]:
+def too_large(file: str, limit: int) -> BundleError:
+    """The error for a manifest or signature of more than `limit` bytes, of which nothing is parsed."""
+    size = f"{limit >> 20} MiB" if limit >> 20 else f"{limit >> 10} KiB"
+    return BundleError(f"{file} is larger than {size}: not a {Path(file).stem}")
+
+
+def checked_blocks(path: Path, record: FileRecord, root: Path) -> Iterator[bytes]:
     """The content of a file; BundleError at the latest after its last block, where it is not what the record says."""
     digest, size = hashlib.sha256(), 0
     try:

@@ -44,13 +44,15 @@ def new_folder(path: Path | str) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def new_file(path: Path | str) -> Iterator[BinaryIO]:
+def new_file(path: Path | str, beside: Path | None = None) -> Iterator[BinaryIO]:
     """A file that becomes `path` when the block ends well, as whole and as durable as a `new_folder`.
+
+    It is written beside `path`, or beside the bundle folder that `path` is in: there nothing else may lie at any time.
 
     Raises OSError where the parent cannot be written.
     """
     target = Path(path).absolute()
-    with _staging(target) as staging:
+    with _staging(beside or target) as staging:
         part = staging / target.name
         with part.open("xb") as stream:
             yield stream

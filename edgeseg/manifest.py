@@ -58,25 +58,40 @@ def decode_manifest(data: bytes, where: str = MANIFEST) -> Manifest:
 
 def parse_manifest(data: bytes, where: str = MANIFEST) -> dict[str, Any]:
     """The JSON object of a manifest, read strictly, its schema and digest checked; raises as `decode_manifest`."""
+    return parse_sealed(data, where, "manifest", SCHEMA, _FIRST_WITH_DIGEST)
+
+
+def parse_sealed(data: bytes, where: str, what: str, newest: int, first_with_digest: int = 1) -> dict[str, Any]:
+    """The JSON object of what `seal` wrote, for a kind of file that has had a digest since schema `first_with_digest`.
+
+    Raises:
+        BundleError: it is no such file, or it was changed.
+        BundleTooNew: its schema is later than `newest`.
+    """
     try:
-        content: Any = json.loads(
-            data.decode(),
-            parse_float=_strict_float,
-            parse_constant=_no_constant,
-            object_pairs_hook=_strict_object,
-        )
+        content = strict_json(data)
         schema = content.get("schema") if isinstance(content, dict) else None
         if not isinstance(schema, int) or schema < 1:
             raise ValueError("it has no schema number")
-        if schema > SCHEMA:
-            raise BundleTooNew(f"{where} has schema {schema}, this edgeseg reads up to {SCHEMA}: upgrade edgeseg")
-        if (_DIGEST in content) != (schema >= _FIRST_WITH_DIGEST):
+        if schema > newest:
+            raise BundleTooNew(f"{where} has schema {schema}, this edgeseg reads up to {newest}: upgrade edgeseg")
+        if (_DIGEST in content) != (schema >= first_with_digest):
             raise ValueError(f"schema {schema} and a digest do not fit together")
         if _DIGEST in content and content[_DIGEST] != digest(content):
             raise BundleError(f"{where} was changed, it does not have its own digest: copy the bundle again")
-    except (ValueError, RecursionError, rfc8785.CanonicalizationError) as error:
-        raise BundleError(f"{where} is not a valid manifest: {' '.join(str(error).split())}") from error
+    except (ValueError, rfc8785.CanonicalizationError) as error:
+        raise BundleError(f"{where} is not a valid {what}: {' '.join(str(error).split())}") from error
     return dict(content)
+
+
+def strict_json(data: bytes) -> Any:
+    """JSON as a strict writer writes it. Raises ValueError for everything else, however deep it is nested."""
+    try:
+        return json.loads(
+            data.decode(), parse_float=_strict_float, parse_constant=_no_constant, object_pairs_hook=_strict_object
+        )
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
 
 
 def convert_manifest(content: dict[str, Any], where: str = MANIFEST) -> Manifest:
@@ -88,8 +103,14 @@ def convert_manifest(content: dict[str, Any], where: str = MANIFEST) -> Manifest
 
 
 def canonical(content: Any) -> bytes:
-    """The canonical form of JSON by RFC 8785: sorted keys, no white space, numbers as ECMAScript writes them."""
-    return rfc8785.dumps(content)
+    """The canonical form of JSON by RFC 8785: sorted keys, no white space, numbers as ECMAScript writes them.
+
+    Raises ValueError for what has no such form: deep nesting, or integers beyond 2^53.
+    """
+    try:
+        return rfc8785.dumps(content)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
 
 
 def digest(content: dict[str, Any]) -> str:
@@ -104,7 +125,7 @@ def records(manifest: Manifest) -> Iterator[FileRecord]:
             raise BundleError(f"artifact {artifact.name} lists no files: the manifest is damaged")
         yield from artifact.files
     for golden in manifest.golden:
-        yield from (golden.frame, golden.mask, golden.logits)
+        yield from golden.files
 
 
 def map_records(manifest: Manifest, change: Callable[[FileRecord], FileRecord]) -> Manifest:
@@ -114,7 +135,7 @@ def map_records(manifest: Manifest, change: Callable[[FileRecord], FileRecord]) 
         return replace(a, files=tuple(change(f) for f in a.files))
 
     def golden(g: Golden) -> Golden:
-        return Golden(change(g.frame), change(g.mask), change(g.logits))
+        return Golden(change(g.frame), change(g.mask), change(g.logits), g.input and change(g.input))
 
     return replace(
         manifest,

@@ -11,9 +11,10 @@ import threading
 import time
 from pathlib import Path
 
-from edgeseg.bundle import open_bundle
+from edgeseg.bundle import open_trusted
 from edgeseg.durable import locked, os_errors
 from edgeseg.transport import extract
+from edgeseg.trust import Trusted
 from edgeseg.types import Bundle
 
 _PREFIX, _SUFFIX = "edgeseg-", ".opened"
@@ -23,13 +24,14 @@ _opening = threading.Lock()
 _opened: dict[tuple[int, ...], Path] = {}
 
 
-def open_packed(file: Path) -> Bundle:
-    """Open the one-file form of a bundle.
+def open_packed(file: Path, trusted: Trusted | None) -> Bundle:
+    """Open the one-file form of a bundle; where keys are given, one of them must have signed it.
 
     Opened again by this process, it is checked again but not unpacked again. Its folder is in the system's temporary
     folder (TMPDIR); where that is too small, or the process lives for months, `edgeseg unpack` to a place of your own.
 
     Raises:
+        SignatureError: as `edgeseg.open_bundle`.
         BundleError: not a packed bundle, damaged, cut short or hostile, or no room to unpack it.
         BundleTooNew: written by a newer edgeseg.
     """
@@ -38,13 +40,13 @@ def open_packed(file: Path) -> Bundle:
         key = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
         folder = _opened.get(key)
         if folder is not None and folder.is_dir():
-            return open_bundle(folder)
-        bundle = _unpacked(file)
+            return open_trusted(folder, trusted)
+        bundle = _unpacked(file, trusted)
         _opened[key] = bundle.path
         return bundle
 
 
-def _unpacked(file: Path) -> Bundle:
+def _unpacked(file: Path, trusted: Trusted | None) -> Bundle:
     _clear_abandoned()
     private = Path(tempfile.mkdtemp(prefix=_PREFIX, suffix=_SUFFIX))
     held = contextlib.ExitStack()
@@ -53,7 +55,7 @@ def _unpacked(file: Path) -> Bundle:
     try:
         folder = private / file.name
         folder.mkdir()
-        bundle = extract(file, folder)
+        bundle = extract(file, folder, trusted)
     except BaseException:
         held.close()
         raise

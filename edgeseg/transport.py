@@ -1,8 +1,9 @@
 """A bundle as one compressed file, for the way to a device.
 
-The file is a .tar.xz that any tar can list, in exactly one form: the manifest first, then the files it lists, sorted
-by name, each with the one header that fits its name and size. A reader therefore interprets no header: the manifest
-says which bytes must come, and it compares. Links, other names and files larger than listed cannot be expressed.
+The file is a .tar.xz that any tar can list, in exactly one form: the manifest first, then the signatures where there
+are any, then the files that the manifest lists, sorted by name, each with the one header that fits its name and size. A
+reader therefore interprets no header: the manifest says which bytes must come, and it compares. Links, other names and
+files larger than listed cannot be expressed. Where a signature is asked for, it is checked before a file is written.
 
 All files share one xz stream, because the formats of one network share most of their weights.
 """
@@ -19,10 +20,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
-from edgeseg.bundle import open_bundle
+from edgeseg.bundle import Papers, check_papers, open_trusted, read_papers, too_large
 from edgeseg.durable import new_file, new_folder, os_errors
 from edgeseg.errors import BundleError
-from edgeseg.manifest import LARGEST_MANIFEST, MANIFEST, check_names, decode_manifest, map_records, records
+from edgeseg.manifest import LARGEST_MANIFEST, MANIFEST, SIGNATURE, map_records, records
+from edgeseg.trust import LARGEST_SIGNATURE, Keys, Trusted
+from edgeseg.trust import trusted_keys as resolve_keys
 from edgeseg.types import Bundle, FileRecord, Manifest
 
 SUFFIX = ".tar.xz"
@@ -57,16 +60,16 @@ def pack(bundle: Bundle, path: Path | str, *, advance: Callable[[], None] = lamb
     target = Path(path).absolute()
     with os_errors(f"{bundle.path} cannot be packed to {target}"):
         _check_target(target, bundle)
-        data, manifest = _manifest(bundle)
-        xz = _compressor(len(data) + sum(r.size_bytes for r in records(manifest)))
+        papers, manifest = _papers(bundle)
+        xz = _compressor(len(papers.manifest) + sum(r.size_bytes for r in records(manifest)))
         with new_file(target) as stream:
-            for piece in _pieces(bundle.path, data, _in_order(manifest), advance):
+            for piece in _pieces(bundle.path, papers, _in_order(manifest), advance):
                 stream.write(xz.compress(piece))
             stream.write(xz.flush())
             return stream.tell()
 
 
-def unpack(file: Path | str, folder: Path | str) -> Bundle:
+def unpack(file: Path | str, folder: Path | str, *, trusted_keys: Keys | None = None) -> Bundle:
     """Turn the one-file form back into a bundle folder, which appears whole and checked or not at all.
 
     Memory is bounded whatever the file holds, and nothing is written that its manifest does not list.
@@ -74,6 +77,7 @@ def unpack(file: Path | str, folder: Path | str) -> Bundle:
     Args:
         file: made by `pack`; it may come from anywhere.
         folder: the bundle folder to write; an older bundle there is replaced.
+        trusted_keys: as `edgeseg.open_bundle`.
 
     Returns:
         The opened bundle.
@@ -81,12 +85,14 @@ def unpack(file: Path | str, folder: Path | str) -> Bundle:
     Raises:
         BundleError: not a packed bundle, damaged, cut short or hostile; no room or no right to write; or `folder`
             exists and is not a bundle.
+        SignatureError: as `edgeseg.open_bundle`.
         BundleTooNew: written by a newer edgeseg.
     """
+    trusted = resolve_keys(trusted_keys)
     with os_errors(f"{file} cannot be unpacked to {folder}"):
         with new_folder(folder) as staging:
-            extract(Path(file), staging)
-        return open_bundle(folder)
+            extract(Path(file), staging, trusted)
+        return open_trusted(Path(folder), trusted)
 
 
 def transport_sizes(bundle: Bundle) -> dict[str, int]:
@@ -97,10 +103,11 @@ def transport_sizes(bundle: Bundle) -> dict[str, int]:
     return {a.name: compressed_size([f.path for f in a.files], a.size_bytes) for a in bundle.artifacts}
 
 
-def extract(file: Path, folder: Path) -> Bundle:
+def extract(file: Path, folder: Path, trusted: Trusted | None) -> Bundle:
     """Write the content into an empty folder, as it comes, and check it there like any bundle folder.
 
-    Raises BundleError, BundleTooNew or OSError; the folder then holds whatever was written by then.
+    Raises BundleError (SignatureError before anything is written), BundleTooNew or OSError; the folder then holds
+    whatever was written by then.
     """
     if not is_packed(file):
         raise BundleError(
@@ -109,8 +116,8 @@ def extract(file: Path, folder: Path) -> Bundle:
         )
     try:
         with file.open("rb") as stream:
-            _write_files(_Expanded(stream), folder)
-        return open_bundle(folder)
+            _write_files(_Expanded(stream), folder, trusted)
+        return open_trusted(folder, trusted)
     except BundleError as error:
         raise type(error)(f"{file}: {str(error).replace(f'{folder.resolve()}/', '')}") from error
     except lzma.LZMAError as error:
@@ -132,13 +139,13 @@ def _check_target(target: Path, bundle: Bundle) -> None:
         raise BundleError(f"{target} is inside the bundle it is made of: choose another -o")
 
 
-def _manifest(bundle: Bundle) -> tuple[bytes, Manifest]:
-    """The manifest as it is on disk: written again it could differ, where another edgeseg wrote it."""
-    data = (bundle.path / MANIFEST).read_bytes()
-    manifest = decode_manifest(data)
+def _papers(bundle: Bundle) -> tuple[Papers, Manifest]:
+    """Manifest and signatures as they are on disk: written again they could differ, from another edgeseg."""
+    papers = read_papers(bundle.path)
+    manifest, _ = check_papers(papers, None, str(bundle.path), f"{bundle.path}/")
     if map_records(manifest, lambda r: replace(r, path=bundle.path / r.path)) != bundle.manifest:
         raise BundleError(f"{bundle.path / MANIFEST} was changed since the bundle was opened: open it again")
-    return data, manifest
+    return papers, manifest
 
 
 def _in_order(manifest: Manifest) -> list[FileRecord]:
@@ -162,9 +169,11 @@ def compressed_size(paths: list[Path], size: int) -> int:
     return written + len(xz.flush())
 
 
-def _pieces(root: Path, manifest: bytes, listed: list[FileRecord], advance: Callable[[], None]) -> Iterator[bytes]:
+def _pieces(root: Path, papers: Papers, listed: list[FileRecord], advance: Callable[[], None]) -> Iterator[bytes]:
     """The archive in pieces of bounded size."""
-    yield _header(MANIFEST, len(manifest)) + manifest + _padding(len(manifest))
+    for name, data in ((MANIFEST, papers.manifest), (SIGNATURE, papers.signature)):
+        if data is not None:
+            yield _header(name, len(data)) + data + _padding(len(data))
     for record in listed:
         yield _header(record.path.as_posix(), record.size_bytes)
         yield from _content(root / record.path, record)
@@ -200,6 +209,7 @@ class _Expanded:
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
         self._xz = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_READER_MEMORY)
+        self._ahead = b""
 
     def blocks(self, size: int) -> Iterator[bytes]:
         """Exactly `size` bytes, in blocks."""
@@ -214,6 +224,11 @@ class _Expanded:
         """Exactly `size` bytes at once."""
         return b"".join(self.blocks(size))
 
+    def peek(self, size: int) -> bytes:
+        """The next `size` bytes, which stay the next ones."""
+        self._ahead = self.exactly(size)
+        return self._ahead
+
     def expect(self, data: bytes, what: str) -> None:
         """Raise BundleError unless these bytes come next."""
         if self.exactly(len(data)) != data:
@@ -226,6 +241,9 @@ class _Expanded:
 
     def _read(self, most: int) -> bytes:
         """Up to `most` bytes; none at the end of the stream."""
+        if self._ahead:
+            block, self._ahead = self._ahead[:most], self._ahead[most:]
+            return block
         while not self._xz.eof:
             compressed = self._stream.read(_BLOCK) if self._xz.needs_input else b""
             if self._xz.needs_input and not compressed:
@@ -235,13 +253,14 @@ class _Expanded:
         return b""
 
 
-def _write_files(expanded: _Expanded, folder: Path) -> None:
-    data = _read_manifest(expanded)
-    manifest = decode_manifest(data)
-    check_names(manifest)
+def _write_files(expanded: _Expanded, folder: Path, trusted: Trusted | None) -> None:
+    papers = _read_papers(expanded)
+    manifest, _ = check_papers(papers, trusted, "it")
     listed = _in_order(manifest)
-    _check_room([len(data), *(r.size_bytes for r in listed)], folder)
-    (folder / MANIFEST).write_bytes(data)
+    own = {MANIFEST: papers.manifest} | ({} if papers.signature is None else {SIGNATURE: papers.signature})
+    _check_room([*map(len, own.values()), *(r.size_bytes for r in listed)], folder)
+    for name, data in own.items():
+        (folder / name).write_bytes(data)
     for record in listed:
         name = record.path.as_posix()
         expanded.expect(_header(name, record.size_bytes), f"the header of {name}")
@@ -254,16 +273,25 @@ def _write_files(expanded: _Expanded, folder: Path) -> None:
     expanded.end()
 
 
-def _read_manifest(expanded: _Expanded) -> bytes:
-    header = expanded.exactly(_TAR_BLOCK)
+def _read_papers(expanded: _Expanded) -> Papers:
+    manifest = _read_small(expanded, MANIFEST, LARGEST_MANIFEST)
+    if manifest is None:
+        raise BundleError(f"it does not begin with a {MANIFEST}: not made by `edgeseg pack`")
+    return Papers(manifest, _read_small(expanded, SIGNATURE, LARGEST_SIGNATURE))
+
+
+def _read_small(expanded: _Expanded, name: str, limit: int) -> bytes | None:
+    """The next file, if it is the one of this name."""
+    header = expanded.peek(_TAR_BLOCK)
     digits = header[_TAR_SIZE]
     size = int(digits, 8) if re.fullmatch(rb"[0-7]{11}", digits) else -1
-    if size < 0 or header != _header(MANIFEST, size):
-        raise BundleError(f"it does not begin with a {MANIFEST}: not made by `edgeseg pack`")
-    if size > LARGEST_MANIFEST:
-        raise BundleError(f"its {MANIFEST} is larger than {LARGEST_MANIFEST >> 20} MiB: not a manifest")
+    if size < 0 or header != _header(name, size):
+        return None
+    if size > limit:
+        raise too_large(f"its {name}", limit)
+    expanded.expect(header, f"the header of {name}")
     data = expanded.exactly(size)
-    expanded.expect(_padding(size), f"the padding of {MANIFEST}")
+    expanded.expect(_padding(size), f"the padding of {name}")
     return data
 
 

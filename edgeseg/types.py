@@ -89,8 +89,43 @@ class FileRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Stratum:
+    """The differences of an artifact on some of the frames; each figure is the mean over them, as in `Parity`.
+
+    Attributes:
+        name: `empty` (the source's masks have no foreground), `small` (little of it, see `Gates.small_share`),
+            `worst-tenth` (the tenth of the frames on which the source is worst) or `exam` (each figure of the exam in
+            which its mean is worst).
+        frames: how many.
+        missing: why nothing was tested, where there are no such frames.
+        agreement, dice_source, dice, dice_drop, hd95_share, hd95_px, area_difference: as in `Parity`.
+        false_positive: share of the pixels that are foreground in the artifact's masks, and neither in the source's
+            nor in the reference masks.
+        exams: number of exams, of `exam`.
+        exam: the one with the lowest Dice to the source's masks.
+    """
+
+    name: str
+    frames: int
+    missing: str = ""
+    agreement: float | None = None
+    dice_source: float | None = None
+    dice: float | None = None
+    dice_drop: float | None = None
+    hd95_share: float | None = None
+    hd95_px: float | None = None
+    area_difference: float | None = None
+    false_positive: float | None = None
+    exams: int | None = None
+    exam: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Parity:
     """How far an artifact is from its source, measured on real frames through one runtime.
+
+    Figures are means over the frames unless said otherwise. Intervals are of 95 %, (low, high), paired by frame and
+    bootstrapped by exam; None where the exams are not known, or there is only one.
 
     Attributes:
         runtime: the runtime it was measured with.
@@ -106,6 +141,18 @@ class Parity:
             the source.
         hc_increase_mm: mean absolute error of the head circumference minus the source's, in mm; None where pixel
             sizes or reference circumferences are not known.
+        hc_difference_mm: absolute difference of the head circumference from the source's, in mm; None where no pixel
+            size is known.
+        hd95_px, hd95_mm: 95th percentile Hausdorff distance between the artifact's and the source's masks; in mm of
+            the frames whose pixel size is known.
+        hd95_share: the same over the diagonal of the frame, which compares frames of any size.
+        one_empty: number of frames on which exactly one of the two masks is empty; their distance is the diagonal.
+        area_difference: pixels of foreground gained or lost, over those of the source; of the frames where it has any.
+        area_difference_mm2: the same in mm^2; of the frames whose pixel size is known.
+        shift_px: length of the mean displacement of the centre of the foreground: what a wrong resize does to all
+            frames alike. None where no frame has foreground in both masks.
+        dice_drop_ci, hc_increase_ci, hd95_ci, area_difference_ci: intervals; that of HD95 of `hd95_share`.
+        strata: the same figures where they hurt most.
     """
 
     runtime: str
@@ -119,6 +166,19 @@ class Parity:
     worst_dice: float | None = None
     worst_dice_source: float | None = None
     hc_increase_mm: float | None = None
+    hc_difference_mm: float | None = None
+    hd95_px: float | None = None
+    hd95_mm: float | None = None
+    hd95_share: float | None = None
+    one_empty: int | None = None
+    area_difference: float | None = None
+    area_difference_mm2: float | None = None
+    shift_px: float | None = None
+    dice_drop_ci: tuple[float, float] | None = None
+    hc_increase_ci: tuple[float, float] | None = None
+    hd95_ci: tuple[float, float] | None = None
+    area_difference_ci: tuple[float, float] | None = None
+    strata: tuple[Stratum, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +232,7 @@ class Artifact:
         parity: the difference from the fp32 network it was made of.
         against_source: the difference from the source, where that network was distilled or pruned from it.
         baselines: what it did on each runtime at conversion, with the tolerances of the self-test.
+        preprocess_sha256: of the canonical form of the preprocessing it was measured with.
     """
 
     format: Format
@@ -182,6 +243,7 @@ class Artifact:
     parity: Parity | None = None
     against_source: Parity | None = None
     baselines: tuple[Baseline, ...] = ()
+    preprocess_sha256: str = ""
 
     @property
     def name(self) -> str:
@@ -239,11 +301,19 @@ class Golden:
         frame: the frame, PNG.
         mask: the source's mask at the frame's own size, PNG of class indices.
         logits: the source's logits [1, C, h, w] float32, .npy.
+        input: the network input that was made of the frame, [h, w] or [h, w, 3] uint8, PNG; None in schema 1.
     """
 
     frame: FileRecord
     mask: FileRecord
     logits: FileRecord
+    input: FileRecord | None = None
+
+    @property
+    def files(self) -> tuple[FileRecord, ...]:
+        """All of them."""
+        found = (self.frame, self.mask, self.logits)
+        return found if self.input is None else (*found, self.input)
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +332,15 @@ class Gates:
     dice_drop_max: float | None = 0.005
     hc_increase_max_mm: float | None = 0.3
     worst_dice_min: float | None = 0.85
+    hd95_max: float | None = 0.01
+    area_difference_max: float | None = 0.02
+    shift_max_px: float | None = 0.5
+    small_dice_source_min: float | None = 0.9
+    worst_tenth_dice_source_min: float | None = 0.9
+    exam_dice_source_min: float | None = 0.9
+    empty_false_positive_max: float | None = 0.001
+    exam_dice_drop_max: float | None = 0.05
+    small_share: float = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,10 +351,12 @@ class Provenance:
         source: what was loaded (kind, file hash, architecture and its options).
         training: the training record of the checkpoint, empty where unknown.
         calibration, evaluation: folder name, split, number of frames, hash of the frames.
-        network: multiply-accumulates of one frame and parameters of the network in the artifacts.
+        network: multiply-accumulates of one frame and parameters of the network in the artifacts, the hash of its
+            weights, and of the file of the source it was made of.
         compression: how it came from the source by distillation and pruning, and the proof; empty where it is the
             source itself.
-        steps: the conversion steps in order, each with its options.
+        steps: the conversion steps in order, each with its options and, by hash, its inputs (the network's weights or
+            an earlier step's model), its outputs and the frames that they were measured on.
         tools: versions of the packages that took part.
         created: UTC time, ISO 8601.
         machine: processor and operating system of the conversion.
@@ -317,11 +398,30 @@ class Manifest:
 
 
 @dataclass(frozen=True, slots=True)
+class Signer:
+    """Who vouched for a manifest, and when, by a signature that was checked.
+
+    Attributes:
+        key_id: SHA-256 of the public key.
+        name: the key's, from the trusted file of it, not from the bundle.
+        signed_at: UTC, as in 2026-01-31T12:00:00Z; the signature covers it.
+    """
+
+    key_id: str
+    name: str
+    signed_at: str
+
+
+@dataclass(frozen=True, slots=True)
 class Bundle:
-    """An opened bundle: its folder and its manifest, whose paths are absolute and whose hashes were checked."""
+    """An opened bundle: its folder and its manifest, whose paths are absolute and whose hashes were checked.
+
+    `signer` is None where no signature was asked for, even if there is one.
+    """
 
     path: Path
     manifest: Manifest
+    signer: Signer | None = None
 
     @property
     def artifacts(self) -> tuple[Artifact, ...]:

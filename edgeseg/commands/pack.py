@@ -9,7 +9,7 @@ import click
 from edgeseg.bundle import open_bundle
 from edgeseg.commands.progress import progress
 from edgeseg.errors import BadInput
-from edgeseg.manifest import records
+from edgeseg.manifest import SIGNATURE, records
 from edgeseg.transport import SUFFIX, pack
 from edgeseg.types import Bundle
 
@@ -20,7 +20,8 @@ from edgeseg.types import Bundle
 def pack_bundle(bundle: Path, output: Path | None) -> None:
     """Write BUNDLE as one compressed file, for the way to a device.
 
-    The commands run, verify, bench and unpack take that file as they take the folder. Equal bundles give equal files.
+    The commands run, verify, bench, install and unpack take that file as they take the folder. Signatures come along.
+    Equal bundles give equal files.
     """
     if bundle.is_file():
         raise BadInput(f"{bundle} is a file, expected a bundle folder: it may be packed already")
@@ -34,7 +35,7 @@ def pack_bundle(bundle: Path, output: Path | None) -> None:
 
 def describe_folder(bundle: Bundle) -> str:
     """Number and size of a bundle's files, for people."""
-    count = 1 + sum(1 for _ in records(bundle.manifest))
+    count = 1 + (bundle.path / SIGNATURE).is_file() + sum(1 for _ in records(bundle.manifest))
     return f"{count} files, {_size(bundle) / 1e6:.2f} MB"
 
 

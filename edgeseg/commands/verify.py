@@ -9,6 +9,7 @@ import click
 
 from edgeseg.bundle import open_bundle
 from edgeseg.commands.candidates import load_candidates, torch_candidates
+from edgeseg.commands.keys import describe_signer, key_option
 from edgeseg.commands.measuring import (
     compare_candidates,
     fill_execution,
@@ -16,6 +17,8 @@ from edgeseg.commands.measuring import (
 )
 from edgeseg.commands.rows import Report, intervals, print_rows
 from edgeseg.errors import BadInput
+from edgeseg.keys import now
+from edgeseg.trust import check_current, trusted_keys
 
 
 @click.command(
@@ -23,10 +26,12 @@ from edgeseg.errors import BadInput
     "edgeseg verify head.edgeseg --data frames --json verify.json"
 )
 @click.argument("bundle", type=click.Path(path_type=Path))
+@key_option
 @measuring_options
 @click.option("--threads", type=click.IntRange(1), help="CPU threads; the engines' own choice by default.")
 def verify(
     bundle: Path,
+    trusted: tuple[Path, ...],
     data: Path | None,
     split: str | None,
     runtimes: tuple[str, ...],
@@ -38,11 +43,16 @@ def verify(
 ) -> int:
     """Check every file of BUNDLE, run every artifact on every runtime present, hold the differences against the gates.
 
+    Where keys are given, one of them must have signed BUNDLE and not have expired; this is checked before all else.
     Without --data on the golden frames, whose results by the source are in the bundle; this takes seconds.
     """
     from edgeseg.boards.detect import describe
 
-    opened = open_bundle(bundle)
+    keys = trusted_keys(trusted or None)
+    opened = open_bundle(bundle, trusted_keys=keys and keys.values())
+    check_current(opened.signer, keys or {}, now(), str(bundle))
+    if opened.signer:
+        click.echo(f"{bundle}: {describe_signer(opened.signer)}")
     if source and not data:
         raise BadInput("--source needs --data: the golden frames already have the source's results")
     with load_candidates(opened, runtimes, device, threads) as (candidates, missing):
