@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -13,6 +14,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from edgeseg.errors import InferenceError, MissingDependency
+from edgeseg.runtimes.layer_error import Expose, GraphLayer
+from edgeseg.runtimes.litert_layers import expose, graph_layers
 from edgeseg.runtimes.runtime import EngineRuntime, EngineSession, Layer, engine_errors, tally
 from edgeseg.types import Array, Execution, Format, LayerTime, Layout, Model, TensorSpec
 
@@ -83,9 +86,9 @@ class LiteRtSession(EngineSession):
     """
 
     def __init__(self, model: Model, device: str, threads: int | None) -> None:
+        self._source = (model, threads)
         with engine_errors(f"litert cannot load {model.name}"), _quiet_stderr():
-            self._interpreter = _engine()[1].Interpreter(model_content=model.files[0], num_threads=threads)
-            self._interpreter.allocate_tensors()
+            self._interpreter = _interpreter(model, threads)
             self._in = [_port(details) for details in self._interpreter.get_input_details()]
             self._out = [_port(details) for details in self._interpreter.get_output_details()]
         super().__init__(tuple(port.spec for port in self._in), tuple(port.spec for port in self._out), device)
@@ -96,6 +99,19 @@ class LiteRtSession(EngineSession):
             "litert has no times per layer in Python: build TensorFlow Lite's benchmark_model and run it with "
             "--enable_op_profiling=true, or profile the same model on openvino or onnxruntime"
         )
+
+    def graph_layers(self) -> tuple[GraphLayer, ...]:
+        """The layers as the model says: see `edgeseg.runtimes.layer_error`."""
+        self._check_open()
+        return graph_layers(self._interpreter)
+
+    def expose(self, tensors: Sequence[str]) -> Expose:
+        """Load the model again, with all tensors kept: see `edgeseg.runtimes.layer_error`."""
+        self._check_open()
+        model, threads = self._source
+        with engine_errors(f"litert cannot load {model.name} with its tensors kept"), _quiet_stderr():
+            kept = _interpreter(model, threads, experimental_preserve_all_tensors=True)
+        return expose(kept, self._in[0].index, self._in[0].encode, tensors)
 
     def _infer(self, feeds: Mapping[str, Array]) -> Mapping[str, Array]:
         interpreter = self._interpreter
@@ -127,6 +143,15 @@ def _engine() -> tuple[str, Any]:
             # Wheels built for another C library or for numpy 1 fail here.
             raise InferenceError(f"{package} is installed but cannot be imported: {error}") from error
     raise MissingDependency("ai-edge-litert", "running .tflite artifacts", LiteRtRuntime.extra)
+
+
+def _interpreter(model: Model, threads: int | None, **options: bool) -> Any:
+    with warnings.catch_warnings():
+        # That it costs memory and time to keep all tensors is known.
+        warnings.filterwarnings("ignore", message=".*experimental_preserve_all_tensors")
+        interpreter = _engine()[1].Interpreter(model_content=model.files[0], num_threads=threads, **options)
+    interpreter.allocate_tensors()
+    return interpreter
 
 
 @contextmanager

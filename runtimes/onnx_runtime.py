@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,6 +12,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from edgeseg.errors import MissingDependency, NoSuchDevice
+from edgeseg.runtimes.layer_error import Expose, GraphLayer
+from edgeseg.runtimes.onnx_layers import expose, graph_layers
 from edgeseg.runtimes.onnx_profile import Event, layer_times, node_events
 from edgeseg.runtimes.onnx_wide import WIDE, wide_model
 from edgeseg.runtimes.runtime import EngineRuntime, EngineSession, Layer, engine_errors, tally
@@ -102,6 +105,21 @@ class OnnxSession(EngineSession):
         with engine_errors(f"onnxruntime cannot profile {model.name}", _NOISE):
             create = partial(_create, model, device, threads)
             return layer_times(lambda: _options(threads), create, _event_precision, feeds, runs)
+
+    def graph_layers(self) -> tuple[GraphLayer, ...]:
+        """The layers as the model says: see `edgeseg.runtimes.layer_error`."""
+        return graph_layers(self._source[0].files[0])
+
+    def expose(self, tensors: Sequence[str]) -> Expose:
+        """Load the model again, with these tensors as outputs: see `edgeseg.runtimes.layer_error`."""
+        self._check_open()
+        model, device, threads = self._source
+
+        def create(content: bytes) -> Any:
+            return _create(replace(model, files=(content,)), device, threads, _options(threads))
+
+        with engine_errors(f"onnxruntime cannot load {model.name} with more outputs", _NOISE):
+            return expose(create, model.files[0], tensors)
 
     def _inspect(self) -> Execution:
         """Profile one run of a second, short-lived session: only a profile names what was really executed."""

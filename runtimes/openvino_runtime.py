@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, ClassVar
 
 import numpy as np
 
 from edgeseg.errors import InferenceError, MissingDependency
+from edgeseg.runtimes.layer_error import Expose, GraphLayer
+from edgeseg.runtimes.openvino_layers import expose, graph_layers
 from edgeseg.runtimes.openvino_profile import layer_times, wide_models
 from edgeseg.runtimes.runtime import EngineRuntime, EngineSession, Layer, engine_errors, tally
 from edgeseg.types import Array, Execution, Format, LayerTime, Model, TensorSpec
@@ -79,6 +81,18 @@ class OpenVinoSession(EngineSession):
             compiled = _compile(model, device, _config(device, threads) | _COUNTERS)
             return layer_times(compiled, _PRECISIONS, [feeds[spec.name] for spec in self.inputs], runs)
 
+    def graph_layers(self) -> tuple[GraphLayer, ...]:
+        """The layers as the model says: see `edgeseg.runtimes.layer_error`."""
+        with engine_errors(f"openvino cannot read {self._source[0].name}", _NOISE):
+            return graph_layers(_read(self._source[0]))
+
+    def expose(self, tensors: Sequence[str]) -> Expose:
+        """Compile the model again, with these results as outputs: see `edgeseg.runtimes.layer_error`."""
+        self._check_open()
+        model, device, threads = self._source
+        with engine_errors(f"openvino cannot load {model.name} with more outputs", _NOISE):
+            return expose(_core(), _read(model), tensors, device.upper(), _config(device, threads))
+
     def _infer(self, feeds: Mapping[str, Array]) -> Mapping[str, Array]:
         with engine_errors("openvino cannot run the model", _NOISE):
             for name, array in feeds.items():
@@ -112,9 +126,12 @@ def _core() -> Any:
 
 
 def _compile(model: Model, device: str, config: dict[str, Any]) -> Any:
-    core = _core()
+    return _core().compile_model(_read(model), device.upper(), config)
+
+
+def _read(model: Model) -> Any:
     xml, weights = model.files
-    return core.compile_model(core.read_model(model=xml, weights=weights), device.upper(), config)
+    return _core().read_model(model=xml, weights=weights)
 
 
 def _config(device: str, threads: int | None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`edgeseg inspect`: what a bundle is, and what each of its layers costs."""
+"""`edgeseg inspect`: what a bundle is, what each of its layers costs, and what it loses."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import msgspec
 
 from edgeseg import plugins
 from edgeseg.bundle import open_bundle
+from edgeseg.commands.layer_error import ErrorRow, compare_layers, print_errors
 from edgeseg.commands.measuring import in_a_folder
 from edgeseg.commands.profiling import ProfileReport, print_profile, profile_bundle
 from edgeseg.commands.table import print_table
@@ -23,22 +24,24 @@ _HASH = 12
 
 
 @click.command(
-    epilog="Example: edgeseg inspect head.edgeseg; with the time of every layer: "
-    "edgeseg inspect head.edgeseg --profile --precision int8 --json profile.json"
+    epilog="Example: edgeseg inspect head.edgeseg; with the time and the error of every layer: "
+    "edgeseg inspect head.edgeseg --profile --error --precision int8 --json layers.json"
 )
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--profile", is_flag=True, help="Time every layer, against the peak of this core.")
+@click.option("--error", is_flag=True, help="Compare every layer with the fp32 artifact of its format.")
 @click.option(
     "--runtime",
     "runtimes",
     multiple=True,
     type=click.Choice(list(plugins.RUNTIMES)),
-    help="To profile; repeatable; every engine that is installed by default.",
+    help="To measure on; repeatable; every engine that is installed by default.",
 )
-@click.option("--precision", type=click.Choice([str(p) for p in Precision]), help="To profile; all by default.")
-@click.option("--device", default="auto", show_default=True, help="To profile on, as in cpu or gpu.")
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="To profile with.")
-@click.option("--runs", type=click.IntRange(1), default=50, show_default=True, help="To take the medians of.")
+@click.option("--precision", type=click.Choice([str(p) for p in Precision]), help="To measure; all by default.")
+@click.option("--device", default="auto", show_default=True, help="To measure on, as in cpu or gpu.")
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="To measure with.")
+@click.option("--runs", type=click.IntRange(1), default=50, show_default=True, help="To take median times of.")
+@click.option("--frames", type=click.IntRange(1), help="Golden frames to compare layers on; all by default.")
 @click.option(
     "--json",
     "json_path",
@@ -49,29 +52,39 @@ _HASH = 12
 def inspect(
     bundle: Path,
     profile: bool,
+    error: bool,
     runtimes: tuple[str, ...],
     precision: str | None,
     device: str,
     threads: int,
     runs: int,
+    frames: int | None,
     json_path: Path | None,
 ) -> None:
     """Check every file of BUNDLE and say what it is: artifacts, hashes, preprocessing, gates, where it comes from.
 
     With --profile also the time of every layer, by the engine's own clock, on a golden frame: in which precision it
     really ran, its multiply-accumulates, and the share of what this core can do.
+
+    With --error also what every layer loses: its SQNR against the fp32 artifact of the same format on the golden
+    frames, and how far that is below the SQNR of what it takes. A layer that loses much is one to keep in float, or
+    to design anew.
     """
-    if not profile and (runtimes or precision):
-        raise click.UsageError(f"{'--runtime' if runtimes else '--precision'} needs --profile")
+    if not (profile or error) and (runtimes or precision):
+        raise click.UsageError(f"{'--runtime' if runtimes else '--precision'} needs --profile or --error")
+    if frames and not error:
+        raise click.UsageError("--frames needs --error")
     opened = open_bundle(bundle)
-    report = None
-    if profile:
-        report = profile_bundle(_only(opened, precision), runtimes, device, threads, runs)
+    chosen = _only(opened, precision)
+    report = profile_bundle(chosen, runtimes, device, threads, runs) if profile else None
+    errors = compare_layers(opened, runtimes, precision, device, threads, frames, report) if error else None
     if json_path:
-        _write(json_path, bundle, opened, report)
+        _write(json_path, bundle, opened, report, errors)
     if report:
         print_profile(report)
-    else:
+    if errors:
+        print_errors(errors)
+    if not (report or errors):
         _print_bundle(opened)
 
 
@@ -84,14 +97,17 @@ def _only(bundle: Bundle, precision: str | None) -> Bundle:
     return replace(bundle, manifest=replace(bundle.manifest, artifacts=chosen))
 
 
-def _write(path: Path, bundle: Path, opened: Bundle, report: ProfileReport | None) -> None:
+def _write(
+    path: Path, bundle: Path, opened: Bundle, report: ProfileReport | None, errors: list[ErrorRow] | None
+) -> None:
     from edgeseg.boards.detect import describe
 
     content = _described(opened) | {
         "schema": 1,
         "bundle": str(bundle),
-        "board": describe() if report else None,
+        "board": describe() if report or errors else None,
         "profile": report,
+        "errors": errors,
     }
     part = path.with_name(f".{path.name}.part")
     part.write_bytes(msgspec.json.format(msgspec.json.encode(content)) + b"\n")
