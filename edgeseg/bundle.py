@@ -166,14 +166,14 @@ def _read_small(root: Path, name: str, limit: int) -> bytes:
     with _opened(root / name, root) as stream:
         size = os.fstat(stream.fileno()).st_size
         if size > limit:
-            raise too_large(str(root / name), limit)
+            raise too_large(f"{root}/", name, limit)
         return stream.read(size)
 
 
-def too_large(file: str, limit: int) -> BundleError:
+def too_large(where: str, name: str, limit: int) -> BundleError:
     """The error for a manifest or signature of more than `limit` bytes, of which nothing is parsed."""
     size = f"{limit >> 20} MiB" if limit >> 20 else f"{limit >> 10} KiB"
-    return BundleError(f"{file} is larger than {size}: not a {Path(file).stem}")
+    return BundleError(f"{where}{name} is larger than {size}: not a {Path(name).stem}")
 
 
 def checked_blocks(path: Path, record: FileRecord, root: Path) -> Iterator[bytes]:

@@ -171,13 +171,6 @@ def decode_artifact(data: bytes) -> Artifact:
     return msgspec.json.decode(data, type=Artifact, dec_hook=_decode_path)
 
 
-def schema_hook(kind: type) -> dict[str, Any]:
-    """How a type that JSON does not know stands in the JSON Schema of the manifest."""
-    if kind is Path:
-        return {"type": "string", "description": "path relative to the bundle's folder, with forward slashes"}
-    raise NotImplementedError(f"{kind} has no place in a manifest")
-
-
 def _strict_float(literal: str) -> float:
     """A number that is written as short as it can be: as Python, ECMAScript or msgspec would."""
     value = float(literal)

@@ -288,7 +288,7 @@ def _read_small(expanded: _Expanded, name: str, limit: int) -> bytes | None:
     if size < 0 or header != _header(name, size):
         return None
     if size > limit:
-        raise too_large(f"its {name}", limit)
+        raise too_large("its ", name, limit)
     expanded.expect(header, f"the header of {name}")
     data = expanded.exactly(size)
     expanded.expect(_padding(size), f"the padding of {name}")
