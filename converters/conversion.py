@@ -25,15 +25,9 @@ from edgeseg.converters.weights import shortened
 from edgeseg.dataset import FrameFolder, evenly_spaced, outline_offset, read_pair
 from edgeseg.durable import check_target, new_folder
 from edgeseg.errors import ConversionError, GateFailed, InferenceError, UnsupportedModel
+from edgeseg.gates import failed_gate, failed_task_gate
 from edgeseg.overlay import write_image
-from edgeseg.parity import (
-    ReferenceFrame,
-    compare,
-    failed_gate,
-    failed_task_gate,
-    nchw_runner,
-    reference_frame,
-)
+from edgeseg.parity import ReferenceFrame, compare, nchw_runner, reference_frame
 from edgeseg.plugins import MIN_RUNTIMES
 from edgeseg.preprocess import to_input
 from edgeseg.types import (
@@ -157,7 +151,9 @@ def network_parity(
 ) -> tuple[Parity, str | None]:
     """How far a network is from its source on held frames, both in torch, and the first gate of the task it fails."""
     offset = outline_offset(learn, len(source.classes))
-    parity = compare(_references(source, held), source.preprocess, network.run, "torch", offset)
+    parity = compare(
+        _references(source, held), source.preprocess, network.run, "torch", offset, gates.small_share
+    )
     return parity, failed_task_gate(parity, gates)
 
 
@@ -192,7 +188,8 @@ class _Evidence:
 
             def parity(references: Sequence[ReferenceFrame]) -> Parity | None:
                 preprocess = work.source.preprocess
-                return compare(references, preprocess, run, runtime, self.hc_offset_px) if references else None
+                share = self.recipe.gates.small_share
+                return compare(references, preprocess, run, runtime, self.hc_offset_px, share) if references else None
 
             records = tuple(replace(file_record(f, work.folder), path=f) for f in files)
             own, against_source = parity(self.references), parity(self.source_references)

@@ -1,13 +1,13 @@
 """Every choice of a conversion as one TOML file, checked in full before torch is imported.
 
-    [prune]
-    ratio = 0.5
+[prune]
+ratio = 0.5
 
-    [quantize]
-    calibration_frames = 64
+[quantize]
+calibration_frames = 64
 
-    [gates]
-    agreement_min = 0.995
+[gates]
+agreement_min = 0.995
 """
 
 from __future__ import annotations
@@ -228,6 +228,22 @@ _RANGES: dict[str, tuple[float, float | None]] = {
     "weight_decay": (0, 1),
     "ema_decay": (0, 1),
     "truth_weight": (0, 1),
+    "logit_error_max": (0, None),
+    "agreement_min": (0, 1),
+    "sqnr_db_min": (-200, 200),
+    "hd95_max": (0, 1),
+    "area_difference_max": (0, None),
+    "shift_max": (0, 1),
+    "hc_difference_max_mm": (0, None),
+    "small_dice_source_min": (0, 1),
+    "worst_tenth_dice_source_min": (0, 1),
+    "exam_dice_source_min": (0, 1),
+    "dice_drop_max": (-1, 1),
+    "hc_increase_max_mm": (-1000, None),
+    "worst_dice_min": (0, 1),
+    "exam_dice_drop_max": (-1, 1),
+    "empty_false_positive_max": (0, 1),
+    "small_share": (0, 1),
 }
 _OPEN = frozenset(("ratio", "macs", "latency_ms", "probe", "learning_rate"))
 
@@ -252,7 +268,7 @@ def read_recipe(path: Path | str) -> Recipe:
         recipe = msgspec.convert(content, Recipe)
     except msgspec.ValidationError as error:
         raise BadInput(f"{path}: {error}") from error
-    for name in _SECTIONS.keys() - {"gates"}:
+    for name in _SECTIONS:
         _check_ranges(getattr(recipe, name), f"{path} [{name}]")
     if recipe.prune:
         _check_target(recipe.prune, str(path))

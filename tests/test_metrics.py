@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from edgeseg import metrics
+from edgeseg import metrics, samples
+from edgeseg.dataset import read_folder
 
 
 def masks(*rows: list[list[int]]) -> list[np.ndarray]:
@@ -145,3 +146,76 @@ def test_a_paired_interval_of_a_constant_shift_has_no_width_and_needs_pairs() ->
     assert metrics.paired_interval([0.5, 0.75], [0.25, 0.5], ["a", "b"]) == (0.25, 0.25)
     with pytest.raises(ValueError, match="shorter"):
         metrics.paired_interval([0.5, 0.75], [0.25], ["a", "b"])
+
+
+@pytest.mark.parametrize("classes", [2, 4, 20])
+def test_one_table_has_dice_agreement_and_areas(classes: int) -> None:
+    rng = np.random.default_rng(classes)
+    a, b = (rng.integers(0, classes, (40, 30)).astype(np.uint8) for _ in range(2))
+    table = metrics.overlap(a, b)
+    assert table.shape == (classes, classes)
+    for i in range(classes):
+        assert table[i].sum() == np.count_nonzero(a == i)
+        assert table[i, 1] == np.count_nonzero((a == i) & (b == 1))
+    assert np.trace(table) / a.size == metrics.agreement(a, b)
+    by_hand = [
+        2 * np.count_nonzero((a == i) & (b == i)) / (np.count_nonzero(a == i) + np.count_nonzero(b == i))
+        for i in range(1, classes)
+    ]
+    assert metrics.dice(a, b) == pytest.approx(np.mean(by_hand))
+
+
+def test_hd95_of_two_lines_by_hand() -> None:
+    a, b = np.zeros((30, 200), np.uint8), np.zeros((30, 200), np.uint8)
+    a[10, 50:150] = 1
+    b[13, 50:150] = 1
+    assert metrics.hausdorff95_px(a, b) == 3
+    b[29, 50] = 1  # one pixel in a hundred, 19 away: beyond the 95th percentile
+    assert metrics.hausdorff95_px(a, b) == 3
+    b[29, 50:60] = 1  # one in eleven
+    assert metrics.hausdorff95_px(a, b) == metrics.hausdorff95_px(b, a) == pytest.approx(19)
+
+
+def test_hd95_of_empty_masks_is_nothing_or_the_diagonal() -> None:
+    empty, some = np.zeros((30, 40), np.uint8), np.eye(30, 40, dtype=np.uint8)
+    assert metrics.hausdorff95_px(empty, empty) == 0
+    assert metrics.hausdorff95_px(some, some) == 0
+    assert metrics.hausdorff95_px(empty, some) == metrics.hausdorff95_px(some, empty) == 50
+
+
+def test_hd95_of_several_classes_is_that_of_the_worst() -> None:
+    a = np.zeros((60, 60), np.uint8)
+    a[10:20, 10:20], a[40:50, 40:50] = 1, 2
+    b = np.roll(a, 2, 0)
+    assert metrics.hausdorff95_px(a, b) == 2
+    assert metrics.hausdorff95_px(a, np.where(b == 1, 0, b).astype(np.uint8)) == pytest.approx(60 * math.sqrt(2))
+
+
+def disturbed(mask: np.ndarray) -> list[np.ndarray]:
+    """Moved, shrunk, turned, and with a piece of another place that touches the edge of the frame."""
+    height, width = mask.shape
+    moved = cv2.warpAffine(mask, np.array([[1, 0, 3], [0, 1, -2]], np.float32), (width, height))
+    spotted = mask.copy()
+    spotted[: height // 9, : width // 5] = 1
+    return [moved, cv2.erode(mask, np.ones((9, 9), np.uint8)), np.ascontiguousarray(mask[::-1]), spotted]
+
+
+def test_hd95_is_monai_s_on_real_masks() -> None:
+    import torch
+    from monai.metrics import compute_hausdorff_distance
+
+    for sample in read_folder(samples.FRAMES).samples[:6]:
+        mask = sample.read_mask()
+        for other in disturbed(mask):
+            pair = (torch.from_numpy(m)[None, None] for m in (other, mask))
+            want = float(compute_hausdorff_distance(*pair, include_background=True, percentile=95))
+            # Distances are float32 there and here, up to the diagonal of 965 pixels.
+            assert metrics.hausdorff95_px(other, mask) == pytest.approx(want, abs=1e-3)
+
+
+def test_the_displacement_of_the_foreground() -> None:
+    mask = np.zeros((50, 60), np.uint8)
+    mask[10:20, 30:40] = 1
+    assert metrics.shift_px(np.roll(mask, (3, -4), (0, 1)), mask) == (-4, 3)
+    assert metrics.shift_px(mask * 2, mask) == (0, 0)
+    assert metrics.shift_px(mask * 0, mask) is None

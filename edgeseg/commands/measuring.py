@@ -13,13 +13,14 @@ import numpy as np
 from edgeseg import metrics, plugins
 from edgeseg.commands.candidates import Candidate, FrameScore
 from edgeseg.commands.progress import progress
-from edgeseg.commands.rows import Report
+from edgeseg.commands.rows import SHARED_WITH_PARITY, Report
 from edgeseg.commands.sources import source_options
 from edgeseg.dataset import FrameFolder, Sample, outline_offset, read_folder, read_pair
 from edgeseg.errors import BadInput, EdgesegError
+from edgeseg.gates import Judged, failures, judge, judge_task
 from edgeseg.golden import read_frame, read_logits, read_mask
-from edgeseg.parity import ReferenceFrame, RunLogits, failed_gate, failed_task_gate, reference_frame
-from edgeseg.types import Bundle, Mask, Parity, Precision
+from edgeseg.parity import ReferenceFrame, RunLogits, reference_frame
+from edgeseg.types import Bundle, Gates, Mask, Parity, Precision
 
 EVALUATION_SPLITS = ("test", "val")
 
@@ -110,8 +111,8 @@ def compare_candidates(
     # A distilled or pruned network is another one than the source: only the task itself can be compared.
     other = bool(baselines and bundle.manifest.provenance.compression)
 
-    def failed(parity: Parity, precision: Precision) -> str | None:
-        return failed_task_gate(parity, gates) if other else failed_gate(parity, gates, precision)
+    def judged(parity: Parity, precision: Precision) -> Sequence[Judged]:
+        return judge_task(parity, gates) if other else judge(parity, gates, precision)
 
     everything = [*candidates, *baselines]
     report.rows = [c.row for c in everything]
@@ -122,17 +123,17 @@ def compare_candidates(
     else:
         folder = evaluation_frames(data, split)
         count = len(folder)
-        reference = baselines[0] if baselines else _stand_in(candidates)
+        reference = baselines[0] if baselines else stand_in(candidates)
         report.data = f"{folder.path.name} {folder.split}".strip()
         what = "the source" if baselines else f"{reference.row.name}, which stands in for the source,"
         report.reference = f"{what} on {count} frames of {report.data}"
         references = folder_references(folder, bundle, reference.run)
         offset = hc_offset(read_folder(data), len(bundle.classes))
     with progress("comparing", count) as advance:
-        measure_accuracy(everything, references, failed, offset, advance)
+        measure_accuracy(everything, references, judged, offset, advance, gates.small_share)
 
 
-def _stand_in(candidates: Sequence[Candidate]) -> Candidate:
+def stand_in(candidates: Sequence[Candidate]) -> Candidate:
     """The fp32 artifact closest to the source at conversion."""
     exact = [c for c in candidates if c.artifact and c.row.precision == Precision.FP32]
     if not exact:
@@ -155,11 +156,12 @@ def fill_execution(candidates: Iterable[Candidate]) -> None:
 def measure_accuracy(
     candidates: Sequence[Candidate],
     references: Iterable[ReferenceFrame],
-    failed: Callable[[Parity, Precision], str | None],
+    judged: Callable[[Parity, Precision], Sequence[Judged]],
     hc_offset_px: float,
     advance: Callable[[], None] = lambda: None,
+    small_share: float = Gates().small_share,
 ) -> None:
-    """Fill the accuracy of every candidate's row, all of them on the same frames; `failed` names the failed gate."""
+    """Fill the accuracy of every candidate's row, all of them on the same frames; `judged` has the gates."""
     for candidate in candidates:
         candidate.comparison.hc_offset_px = hc_offset_px
     for reference in references:
@@ -174,7 +176,7 @@ def measure_accuracy(
                 candidate.scores.append(score(mask, reference.truth, reference.sample, hc_offset_px))
         advance()
     for candidate in candidates:
-        _fill(candidate, failed)
+        _fill(candidate, judged, small_share)
 
 
 def score_frames(
@@ -213,19 +215,20 @@ def hc_offset(folder: FrameFolder, classes: int) -> float:
     return outline_offset(folder.select("train"), classes) if "train" in folder.splits else 0.0
 
 
-def _fill(candidate: Candidate, failed: Callable[[Parity, Precision], str | None]) -> None:
+def _fill(candidate: Candidate, judged: Callable[[Parity, Precision], Sequence[Judged]], small_share: float) -> None:
     row, comparison = candidate.row, candidate.comparison
-    if not comparison.agreements:
+    if not comparison.frames:
         return
-    parity = comparison.parity(row.runtime)
-    row.frames = parity.frames
-    row.dice, row.dice_source, row.agreement = parity.dice, parity.dice_source, parity.agreement
-    row.sqnr_db, row.logit_error = parity.sqnr_db, parity.logit_error
+    parity = comparison.parity(row.runtime, small_share)
+    for name in SHARED_WITH_PARITY:
+        setattr(row, name, getattr(parity, name))
     if dice := [(s.dice, s.exam) for s in candidate.scores if s.dice is not None]:
         row.dice_ci = metrics.bootstrap_interval(*zip(*dice, strict=True))
     if errors := [(s.hc_error_mm, s.exam) for s in candidate.scores if s.hc_error_mm is not None]:
         row.hc_mae_mm = float(np.mean([error for error, _ in errors]))
         row.hc_mae_ci = metrics.bootstrap_interval(*zip(*errors, strict=True))
-    if row.passed is None and candidate.artifact is not None:
-        row.reason = failed(parity, Precision(row.precision))
-        row.passed = row.reason is None
+    if candidate.artifact is not None:
+        row.gates = tuple(judged(parity, Precision(row.precision)))
+        if row.passed is None:
+            row.failed = failures(row.gates)
+            row.passed, row.reason = not row.failed, next(iter(row.failed), None)

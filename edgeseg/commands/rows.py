@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import msgspec
 
 from edgeseg.commands.table import Cell, print_table
+from edgeseg.gates import Judged
 from edgeseg.parity import SQNR_LIMIT_DB
-from edgeseg.types import Execution, Precision
+from edgeseg.types import Execution, Parity, Precision, Stratum
 
 
 @dataclass(slots=True)
@@ -19,7 +20,8 @@ class Row:
 
     Beside the fields of the contract: `total_p50_ms` is frame in to mask out; `first_ms` the first run; `dice_ci` and
     `hc_mae_ci` are 95 % intervals, bootstrapped by exam; `dice` is against the reference masks, `dice_source` against
-    the source's masks (fractions, not percent).
+    the source's masks (fractions, not percent). From `dice_drop` to `strata` the fields are those of `Parity`; `gates`
+    has every gate with its value, `failed` those that failed as sentences, of which `reason` is the first.
     """
 
     format: str
@@ -45,6 +47,26 @@ class Row:
     logit_error: float | None = None
     hc_mae_mm: float | None = None
     hc_mae_ci: tuple[float, float] | None = None
+    dice_drop: float | None = None
+    dice_drop_ci: tuple[float, float] | None = None
+    hc_increase_mm: float | None = None
+    hc_increase_ci: tuple[float, float] | None = None
+    hc_difference_mm: float | None = None
+    hd95_px: float | None = None
+    hd95_mm: float | None = None
+    hd95_share: float | None = None
+    hd95_ci: tuple[float, float] | None = None
+    one_empty: int | None = None
+    area_difference: float | None = None
+    area_difference_mm2: float | None = None
+    area_difference_ci: tuple[float, float] | None = None
+    shift_px: float | None = None
+    shift_share: float | None = None
+    worst_dice: float | None = None
+    worst_dice_source: float | None = None
+    strata: tuple[Stratum, ...] | None = None
+    gates: tuple[Judged, ...] | None = None
+    failed: tuple[str, ...] | None = None
     executed: Execution | None = None
     passed: bool | None = None
     reason: str | None = None
@@ -53,6 +75,9 @@ class Row:
     def name(self) -> str:
         """As in `openvino-int8`, or the runtime's name for the source itself."""
         return self.runtime if self.format == "torch" else f"{self.format}-{self.precision}"
+
+
+SHARED_WITH_PARITY = tuple({f.name for f in fields(Row)} & {f.name for f in fields(Parity)} - {"runtime"})
 
 
 @dataclass(slots=True)
@@ -92,6 +117,8 @@ def print_rows(title: str, rows: Sequence[Row]) -> None:
         "HC mm": [_number(r.hc_mae_mm, ".2f") for r in rows],
         "agreement": [_number(r.agreement, ".5f") for r in rows],
         "SQNR dB": [_number(None if r.sqnr_db == SQNR_LIMIT_DB else r.sqnr_db, ".1f") for r in rows],
+        "HD95 px": [_number(r.hd95_px, ".2f") for r in rows],
+        "area %": [_number(None if r.area_difference is None else 100 * r.area_difference, ".2f") for r in rows],
         "int8 layers": [_layers(r.executed) for r in rows],
         "verdict": [_verdict(r) for r in rows],
     }
@@ -137,6 +164,24 @@ def intervals(rows: Sequence[Row]) -> list[str]:
             low, high = row.hc_mae_ci
             line += f", head circumference error {row.hc_mae_mm:.2f} [{low:.2f}, {high:.2f}] mm"
         lines.append(f"{line} (95 % intervals by exam)")
+    return lines
+
+
+def untested(rows: Sequence[Row]) -> str | None:
+    """One line that says which strata the frames did not have; None where they had all of them."""
+    said = dict.fromkeys(s.missing for row in rows for s in row.strata or () if s.missing)
+    return f"not tested: {'; '.join(said)}" if said else None
+
+
+def findings(rows: Sequence[Row]) -> list[str]:
+    """What a table has no room for: all failed gates where there are several, and masks that came or went."""
+    lines = [f"{r.name} on {r.runtime} fails: {'; '.join(r.failed)}" for r in rows if r.failed and len(r.failed) > 1]
+    for row in rows:
+        if row.one_empty:
+            lines.append(
+                f"{row.name} on {row.runtime}: {row.one_empty} of {row.frames} frames have foreground in one of the "
+                "two masks only; their HD95 counts as the frame's diagonal"
+            )
     return lines
 
 

@@ -15,7 +15,7 @@ from edgeseg.commands.measuring import (
     fill_execution,
     measuring_options,
 )
-from edgeseg.commands.rows import Report, intervals, print_rows
+from edgeseg.commands.rows import Report, findings, intervals, print_rows, untested
 from edgeseg.errors import BadInput
 from edgeseg.keys import now
 from edgeseg.trust import check_current, trusted_keys
@@ -64,7 +64,7 @@ def verify(
     if json_path:
         report.write(json_path)
     print_rows(f"{opened.manifest.name}: against {report.reference}", report.rows)
-    for line in intervals(report.rows):
+    for line in (*findings(report.rows), *intervals(report.rows), *filter(None, [untested(report.rows)])):
         click.echo(line)
     failed = [r for r in report.rows if r.passed is False]
     passed = [r for r in report.rows if r.passed]

@@ -26,6 +26,8 @@ def test_a_recipe_states_every_choice_and_keeps_the_other_defaults(tmp_path: Pat
     [gates]
     agreement_min = 0.9
     sqnr_db_min = false
+    hd95_max = 0.02
+    small_share = 0.1
     [distill]
     search_widths = [[16, 32, 64], [32, 32, 48]]
     [distill.options]
@@ -39,7 +41,7 @@ def test_a_recipe_states_every_choice_and_keeps_the_other_defaults(tmp_path: Pat
         prune=Prune(macs=0.4, protect=False),
         quantize=Quantize(calibration_frames=5, bias_correction=True),
         evaluate=Evaluate(golden_frames=2),
-        gates=Gates(agreement_min=0.9, sqnr_db_min=None),
+        gates=Gates(agreement_min=0.9, sqnr_db_min=None, hd95_max=0.02, small_share=0.1),
     )
     assert read_recipe(write(tmp_path, text)) == want
     assert read_recipe(write(tmp_path, "")) == Recipe()
@@ -63,6 +65,10 @@ def test_a_recipe_states_every_choice_and_keeps_the_other_defaults(tmp_path: Pat
         ("[quantize]\nframes = 3\n", r"\[quantize\] has the unknown option 'frames'"),
         ("[gates]\ndice = 3\n", r"\[gates\] has the unknown option 'dice'"),
         ("[quantize]\nper_channel = 1\n", "Expected `bool`, got `int`"),
+        ("[gates]\nhd95 = 3\n", "unknown option 'hd95': did you mean 'hd95_max'"),
+        ("[gates]\nagreement_min = 99.5\n", r"\[gates\]: agreement_min is 99.5, expected 0 to 1"),
+        ("[gates]\nhd95_max = nan\n", "hd95_max is nan, expected 0 to 1"),
+        ("[gates]\nsmall_share = false\n", "Expected `float`"),
         ("[gates]\nagreement_min = 'high'\n", r"Expected `float \| null`, got `str`"),
         ("[evaluate]\nframes = 0\n", "frames is 0, expected at least 1"),
         ("[evaluate]\ngolden_frames = -1\n", "golden_frames is -1, expected at least 1"),
