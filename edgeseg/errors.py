@@ -12,6 +12,9 @@
     |  |- BadInput                    (also ValueError) a frame, file, folder or option is not what it must be
     |  |- NoSuchDevice                the device asked for does not exist or does not work here
     |  |- ExecutionMismatch           the engine ran something else than what was asked for
+    |  |- EngineCrashed               an engine in a process of its own died
+    |  |- EngineTimeout               an engine in a process of its own took too long, and was killed
+    |  |- SelfTestFailed              an artifact does not do here what it did when it was made
     |- BoardError                     something on the board under test
        |- BoardUnreachable            no connection
        |- BoardTimeout                no answer in time
@@ -46,6 +49,8 @@ class MissingDependency(EdgesegError, ImportError):
 
     def __init__(self, package: str, needed_for: str, extra: str) -> None:
         self.package = package
+        self.needed_for = needed_for
+        self.extra = extra
         self.command = f"pip install 'edgeseg[{extra}]'"
         super().__init__(f"{package} is not installed, {needed_for} needs it: {self.command}")
 
@@ -76,6 +81,18 @@ class NoSuchDevice(InferenceError):
 
 class ExecutionMismatch(InferenceError):
     """The engine ran on another device or in another precision than was asked for."""
+
+
+class SelfTestFailed(InferenceError):
+    """An artifact does not do on this machine what it did when it was converted."""
+
+
+class EngineCrashed(InferenceError):
+    """An engine that ran in a process of its own died, or answered what no engine answers."""
+
+
+class EngineTimeout(InferenceError):
+    """An engine that ran in a process of its own took longer than its limit, and was killed."""
 
 
 class BoardError(EdgesegError):
