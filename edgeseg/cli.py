@@ -26,6 +26,7 @@ COMMANDS = {
     "pack": ("edgeseg.commands.pack:pack_bundle", "Write a bundle as one compressed file."),
     "run": ("edgeseg.commands.run:run", "Segment an image, a folder, a clip or a DICOM file."),
     "runtimes": ("edgeseg.commands.runtimes:runtimes", "List the engines proven usable here, and why others are not."),
+    "sbom": ("edgeseg.commands.sbom:sbom", "Write what a bundle is made of, as CycloneDX."),
     "sign": ("edgeseg.commands.sign:sign", "Sign a bundle."),
     "train": ("edgeseg.commands.train:train", "Train a reference segmenter on a frames folder."),
     "unpack": ("edgeseg.commands.unpack:unpack_bundle", "Turn the one compressed file into a bundle again."),

@@ -28,9 +28,12 @@ EXTRAS = {
         *("torch", "onnx", "onnxscript", "onnxruntime", "openvino", "nncf", "torchao"),
         *("litert-torch", "ai-edge-quantizer", "ai-edge-litert", "safetensors"),
     ),
-    "report": ("matplotlib", "jinja2"),
+    "report": ("cyclonedx-python-lib", "jinja2", "matplotlib"),
     "train": ("torch", "safetensors", "monai", "torch-pruning"),
 }
+
+# Packages whose module has another name than theirs.
+_MODULES = {"cyclonedx-python-lib": "cyclonedx"}
 
 
 def load_attribute(target: str) -> Any:
@@ -54,5 +57,5 @@ def require(extra: str, needed_for: str) -> None:
         needed_for: what cannot be done without it, for the message.
     """
     for package in EXTRAS[extra]:
-        if find_spec(package.replace("-", "_")) is None:
+        if find_spec(_MODULES.get(package, package.replace("-", "_"))) is None:
             raise MissingDependency(package, needed_for, extra)
