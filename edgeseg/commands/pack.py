@@ -9,7 +9,7 @@ import click
 from edgeseg.bundle import open_bundle
 from edgeseg.commands.progress import progress
 from edgeseg.errors import BadInput
-from edgeseg.manifest import SIGNATURE, records
+from edgeseg.manifest import MANIFEST, SIGNATURE, records
 from edgeseg.transport import SUFFIX, pack
 from edgeseg.types import Bundle
 
@@ -35,9 +35,14 @@ def pack_bundle(bundle: Path, output: Path | None) -> None:
 
 def describe_folder(bundle: Bundle) -> str:
     """Number and size of a bundle's files, for people."""
-    count = 1 + (bundle.path / SIGNATURE).is_file() + sum(1 for _ in records(bundle.manifest))
+    count = len(_own(bundle)) + sum(1 for _ in records(bundle.manifest))
     return f"{count} files, {_size(bundle) / 1e6:.2f} MB"
 
 
+def _own(bundle: Bundle) -> list[Path]:
+    """The files that no manifest lists: itself, and the signatures where there are any."""
+    return [path for name in (MANIFEST, SIGNATURE) if (path := bundle.path / name).is_file()]
+
+
 def _size(bundle: Bundle) -> int:
-    return sum(r.size_bytes for r in records(bundle.manifest))
+    return sum(r.size_bytes for r in records(bundle.manifest)) + sum(path.stat().st_size for path in _own(bundle))
