@@ -6,7 +6,7 @@ import platform
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgeseg import plugins
 from edgeseg.bundle import file_record, write_manifest
 from edgeseg.converters.latency import OpenSession
 from edgeseg.converters.macs import macs, parameters
-from edgeseg.converters.provenance import tool_versions
+from edgeseg.converters.provenance import tool_versions, weights_sha256
 from edgeseg.converters.recipe import Recipe
 from edgeseg.converters.source import Source
 from edgeseg.converters.step import Kind, Step, Workspace
@@ -30,6 +31,7 @@ from edgeseg.overlay import write_image
 from edgeseg.parity import ReferenceFrame, compare, nchw_runner, reference_frame
 from edgeseg.plugins import MIN_RUNTIMES
 from edgeseg.preprocess import to_input
+from edgeseg.self_test import Expected, baseline_of, network_input, preprocess_sha256
 from edgeseg.types import (
     Artifact,
     FileRecord,
@@ -37,6 +39,7 @@ from edgeseg.types import (
     Golden,
     Manifest,
     Parity,
+    Preprocess,
     Provenance,
     Refusal,
 )
@@ -106,22 +109,27 @@ def convert(
     """
     check_target(output)
     network = compressed.source if compressed else source
+    references = _references(network, evaluation)
     evidence = _Evidence(
-        _references(network, evaluation),
+        references,
         _references(source, evaluation) if compressed else [],
         outline_offset(calibration, len(source.classes)),
         recipe,
         open_session,
+        _golden_frames(references, recipe.evaluate.golden_frames, source.preprocess),
     )
     inputs = [to_input(s.read_frame(), source.preprocess) for s in calibration.samples]
     artifacts: list[Artifact] = []
     refused: list[Refusal] = []
     reasons: list[str] = []
+    traces: list[dict[str, Any]] = []
+    made_of, measured_on = weights_sha256(network.network), evaluation.sha256()
     with new_folder(output) as staging, tempfile.TemporaryDirectory(prefix="work.", dir=staging) as work_folder:
         work = Workspace(network, Path(work_folder), inputs)
         for step in steps:
             done = _run_step(step, work, evidence, wanted=step.makes in wanted)
             report(done)
+            traces.append(_trace(step, done, work, made_of, measured_on))
             if done.reason:
                 reasons.append(done.reason)
             if done.wanted and done.artifact:
@@ -137,9 +145,9 @@ def convert(
             preprocess=source.preprocess,
             artifacts=tuple(artifacts),
             refused=tuple(refused),
-            golden=_write_golden(evidence.references, recipe.evaluate.golden_frames, staging),
+            golden=_write_golden(evidence.golden, staging),
             gates=recipe.gates,
-            provenance=_provenance(source, compressed, calibration, evaluation, steps),
+            provenance=_provenance(source, compressed, calibration, evaluation, traces),
             min_runtimes=MIN_RUNTIMES,
         )
         write_manifest(staging, manifest)
@@ -179,21 +187,32 @@ class _Evidence:
     hc_offset_px: float
     recipe: Recipe
     open_session: OpenSession
+    golden: Sequence[Expected]
 
     def measure(self, kind: Kind, files: tuple[Path, ...], work: Workspace) -> Artifact:
         """An artifact with its parities."""
+        preprocess = work.source.preprocess
         runtime, session = self.open_session(kind[0], files[0])
         with session:
             run = nchw_runner(session.run, session.inputs, session.outputs)
 
             def parity(references: Sequence[ReferenceFrame]) -> Parity | None:
-                preprocess = work.source.preprocess
                 share = self.recipe.gates.small_share
                 return compare(references, preprocess, run, runtime, self.hc_offset_px, share) if references else None
 
             records = tuple(replace(file_record(f, work.folder), path=f) for f in files)
             own, against_source = parity(self.references), parity(self.source_references)
-            return Artifact(*kind, records, session.inputs, session.outputs, own, against_source)
+            version = plugins.runtime(runtime).version()
+            return Artifact(
+                *kind,
+                records,
+                session.inputs,
+                session.outputs,
+                own,
+                against_source,
+                (baseline_of(preprocess, kind[1], session, runtime, version, self.golden),),
+                preprocess_sha256(preprocess),
+            )
 
     def failed(self, artifact: Artifact) -> str | None:
         """The first gate that it fails."""
@@ -236,23 +255,32 @@ def _keep(artifact: Artifact, work: Path, staging: Path) -> Artifact:
     )
 
 
-def _write_golden(references: Sequence[ReferenceFrame], count: int, staging: Path) -> tuple[Golden, ...]:
+def _golden_frames(references: Sequence[ReferenceFrame], count: int, preprocess: Preprocess) -> tuple[Expected, ...]:
+    picked = (references[i] for i in evenly_spaced(len(references), count))
+    return tuple(
+        Expected(f"{n:03d}.png", r.frame, network_input(r.frame, preprocess), r.mask, r.logits)
+        for n, r in enumerate(picked)
+    )
+
+
+def _write_golden(expected: Sequence[Expected], staging: Path) -> tuple[Golden, ...]:
     folder = staging / "golden"
     folder.mkdir()
-    picks = evenly_spaced(len(references), count)
-    return tuple(_golden(references[i], f"{n:03d}", folder) for n, i in enumerate(picks))
+    return tuple(_golden(golden, folder) for golden in expected)
 
 
-def _golden(reference: ReferenceFrame, name: str, folder: Path) -> Golden:
+def _golden(expected: Expected, folder: Path) -> Golden:
     def record(suffix: str, write: Callable[[Path], Any]) -> FileRecord:
-        path = folder / f"{name}{suffix}"
+        path = folder / f"{Path(expected.name).stem}{suffix}"
         write(path)
         return file_record(path, folder.parent)
 
+    pixels = expected.input
     return Golden(
-        frame=record(".png", lambda p: write_image(p, reference.frame)),
-        mask=record(".mask.png", lambda p: write_image(p, reference.mask)),
-        logits=record(".npy", lambda p: np.save(p, reference.logits, allow_pickle=False)),
+        frame=record(".png", lambda p: write_image(p, expected.frame)),
+        mask=record(".mask.png", lambda p: write_image(p, expected.mask)),
+        logits=record(".npy", lambda p: np.save(p, expected.logits, allow_pickle=False)),
+        input=None if pixels is None else record(".input.png", lambda p: write_image(p, pixels)),
     )
 
 
@@ -261,7 +289,7 @@ def _provenance(
     compressed: Compressed | None,
     calibration: FrameFolder,
     evaluation: FrameFolder,
-    steps: Sequence[Step],
+    steps: Sequence[dict[str, Any]],
 ) -> Provenance:
     network = compressed.source if compressed else source
 
@@ -279,15 +307,31 @@ def _provenance(
         training=source.training,
         calibration=frames(calibration),
         evaluation=frames(evaluation),
-        network={"macs": macs(network.network, network.example), "parameters": parameters(network.network)},
+        network={
+            "macs": macs(network.network, network.example),
+            "parameters": parameters(network.network),
+            "sha256": weights_sha256(network.network),
+            "made_of": source.origin.get("sha256"),
+        },
         compression=compressed.record if compressed else {},
-        steps=tuple(_describe(steps)),
+        steps=tuple(steps),
         tools=tool_versions(*_TOOLS),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         machine=f"{platform.machine()}, {platform.system()} {platform.release()}, Python {platform.python_version()}",
     )
 
 
-def _describe(steps: Sequence[Step]) -> Iterator[dict[str, Any]]:
-    for step in steps:
-        yield {"step": type(step).__name__, "makes": list(step.makes), "options": asdict(step)}  # type: ignore[call-overload]
+def _trace(step: Step, done: StepReport, work: Workspace, network: str, measured_on: str) -> dict[str, Any]:
+    """A step with its options, and by SHA-256 what it was made of, what it made, and the frames it was measured on."""
+    if step.needs is None:
+        inputs = [network]
+    else:
+        inputs = [file_record(work.made[step.needs], work.folder).sha256] if step.needs in work.made else []
+    return {
+        "step": type(step).__name__,
+        "makes": list(step.makes),
+        "options": asdict(step),  # type: ignore[call-overload]
+        "inputs": inputs,
+        "outputs": [f.sha256 for f in done.artifact.files] if done.artifact else [],
+        "measured_on": measured_on,
+    }

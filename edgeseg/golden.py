@@ -24,6 +24,11 @@ def read_mask(golden: Golden) -> Mask:
     return _image(golden.mask)
 
 
+def read_input(golden: Golden) -> Frame | None:
+    """The network input recorded for the frame, [h, w] or [h, w, 3] uint8, None in old bundles; as `read_frame`."""
+    return None if golden.input is None else _image(golden.input)
+
+
 def read_logits(golden: Golden) -> Array:
     """The source's logits, [1, L, h, w] float32. Raises BundleError where they were changed or are something else."""
     data = read_record(golden.logits)

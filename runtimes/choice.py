@@ -10,10 +10,11 @@ from time import perf_counter
 import numpy as np
 
 from edgeseg import plugins
-from edgeseg.errors import BadInput, InferenceError, MissingDependency, NoSuchDevice
+from edgeseg.errors import BadInput, ExecutionMismatch, InferenceError, MissingDependency, NoSuchDevice
 from edgeseg.golden import read_frame
 from edgeseg.preprocess import to_input
 from edgeseg.runtimes.opening import open_session
+from edgeseg.runtimes.sandbox import Limits
 from edgeseg.types import Artifact, Bundle, Precision, Session
 
 _WARM_UPS = 2
@@ -62,7 +63,13 @@ def candidates(bundle: Bundle, runtime: str, precision: Precision | None) -> tup
 
 
 def fastest(
-    bundle: Bundle, pairings: Sequence[Pairing], *, device: str, threads: int | None
+    bundle: Bundle,
+    pairings: Sequence[Pairing],
+    *,
+    device: str,
+    threads: int | None,
+    isolate: bool | Limits = False,
+    strict: bool = False,
 ) -> tuple[Candidate, dict[str, str]]:
     """Load all pairings, race them and keep the winner; the others are closed.
 
@@ -70,12 +77,13 @@ def fastest(
         The winner, and the reason of each pairing that could not be used.
 
     Raises:
-        MissingDependency, NoSuchDevice: what stopped every pairing, where it is the same for all.
+        MissingDependency, NoSuchDevice, ExecutionMismatch: what stopped every pairing, where it is the same for all.
         InferenceError: none could be used, with the reasons.
     """
-    key = (bundle.path, tuple(pairings), device, threads)
+    names = tuple(_name(pairing) for pairing in pairings)
+    key = (bundle.path, bundle.manifest.digest, names, device, threads, isolate, strict)
     decided, skipped = _decided.get(key, (None, {}))
-    loaded, errors = _load(bundle, [decided] if decided else pairings, device, threads)
+    loaded, errors = _load(bundle, [decided] if decided else pairings, device, threads, isolate, strict)
     try:
         winner = loaded[0] if len(loaded) == 1 else _race(loaded, bundle, errors)
     except BaseException:
@@ -90,13 +98,20 @@ def fastest(
 
 
 def _load(
-    bundle: Bundle, pairings: Sequence[Pairing], device: str, threads: int | None
+    bundle: Bundle,
+    pairings: Sequence[Pairing],
+    device: str,
+    threads: int | None,
+    isolate: bool | Limits,
+    strict: bool,
 ) -> tuple[list[Candidate], Failures]:
     loaded: list[Candidate] = []
     errors: Failures = {}
     for name, artifact in pairings:
         try:
-            session = open_session(bundle, artifact, name, device=device, threads=threads)
+            session = open_session(
+                bundle, artifact, name, device=device, threads=threads, isolate=isolate, strict=strict
+            )
         except (InferenceError, MissingDependency) as error:
             errors[_name((name, artifact))] = error
         except BaseException:
@@ -139,7 +154,8 @@ def _all_failed(bundle: Bundle, errors: Failures) -> InferenceError | MissingDep
     if len({str(error) for error in errors.values()}) == 1:
         return first
     reasons = "; ".join(f"{name}: {error}" for name, error in errors.items())
-    kind = NoSuchDevice if kinds == {NoSuchDevice} else InferenceError
+    same = (kind for kind in (NoSuchDevice, ExecutionMismatch) if kinds == {kind})
+    kind = next(same, InferenceError)
     return kind(f"no artifact of {bundle.path.name} can run here ({reasons})")
 
 

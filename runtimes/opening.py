@@ -6,12 +6,21 @@ import re
 
 from edgeseg import plugins
 from edgeseg.bundle import read_model
-from edgeseg.errors import InferenceError
-from edgeseg.types import Artifact, Bundle, Runtime, Session
+from edgeseg.errors import ExecutionMismatch, InferenceError
+from edgeseg.execution import execution_faults
+from edgeseg.runtimes.sandbox import Limits
+from edgeseg.types import Artifact, Bundle, Session
 
 
 def open_session(
-    bundle: Bundle, artifact: Artifact, runtime: str, *, device: str = "auto", threads: int | None = None
+    bundle: Bundle,
+    artifact: Artifact,
+    runtime: str,
+    *,
+    device: str = "auto",
+    threads: int | None = None,
+    isolate: bool | Limits = False,
+    strict: bool = False,
 ) -> Session:
     """Load an artifact from memory, after its files were checked once more.
 
@@ -21,23 +30,62 @@ def open_session(
         runtime: a name of `edgeseg.plugins.RUNTIMES`.
         device: of that runtime, or "auto".
         threads: CPU threads; None leaves it to the engine.
+        isolate: True or limits to have the engine in a process of its own: see `edgeseg.runtimes.isolated`.
+        strict: whether anything that the engine does otherwise than asked for is an error.
 
     Raises:
+        ExecutionMismatch: where `strict`: another device, another precision, or more layers than at conversion that
+            fell back.
         BundleError: a file was changed since the bundle was opened.
         InferenceError: the engine is older than the bundle allows, or does not accept the artifact.
+        EngineCrashed, EngineTimeout: of an engine in a process of its own.
         NoSuchDevice, MissingDependency: as `Runtime.load`.
     """
+    if isolate:
+        limits = isolate if isinstance(isolate, Limits) else Limits()
+        session = _open_isolated(bundle, artifact, runtime, device, threads, limits)
+    else:
+        session = _open_here(bundle, artifact, runtime, device, threads)
+    if strict:
+        _check_execution(artifact, runtime, session)
+    return session
+
+
+def _open_here(bundle: Bundle, artifact: Artifact, runtime: str, device: str, threads: int | None) -> Session:
     engine = plugins.runtime(runtime)
-    _check_version(bundle, engine)
+    _check_version(bundle, runtime, engine.version())
     return engine.load(read_model(artifact), device=device, threads=threads)
 
 
-def _check_version(bundle: Bundle, engine: Runtime) -> None:
-    lowest = bundle.manifest.min_runtimes.get(engine.name)
-    if lowest and _numbers(engine.version()) < _numbers(lowest):
-        raise InferenceError(
-            f"{engine.name} is {engine.version()} here, {bundle.path.name} needs {lowest} or newer: upgrade it"
-        )
+def _check_execution(artifact: Artifact, runtime: str, session: Session) -> None:
+    try:
+        faults = execution_faults(artifact, runtime, session.device, session.execution())
+        if faults:
+            raise ExecutionMismatch(f"{artifact.name} on {runtime} {session.device}: {'; '.join(faults)}")
+    except BaseException:
+        session.close()
+        raise
+
+
+def _open_isolated(
+    bundle: Bundle, artifact: Artifact, runtime: str, device: str, threads: int | None, limits: Limits
+) -> Session:
+    from edgeseg.runtimes.isolated import IsolatedWorker
+
+    worker = IsolatedWorker(runtime, limits)
+    try:
+        model = read_model(artifact)
+        _check_version(bundle, runtime, worker.version)
+        return worker.load(model, device=device, threads=threads, last=True)
+    except BaseException:
+        worker.close()
+        raise
+
+
+def _check_version(bundle: Bundle, runtime: str, version: str) -> None:
+    lowest = bundle.manifest.min_runtimes.get(runtime)
+    if lowest and _numbers(version) < _numbers(lowest):
+        raise InferenceError(f"{runtime} is {version} here, {bundle.path.name} needs {lowest} or newer: upgrade it")
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -53,13 +53,15 @@ class Layer:
 class DeviceProof:
     """Whether a device ran the probe model right on this machine; `reason` says why not, in one line.
 
-    `verified` is False for devices that edgeseg's own tests never ran on.
+    `verified` is False for devices that edgeseg's own tests never ran on. `executed` is what ran the probe model, by the
+    engine's own record.
     """
 
     name: str
     usable: bool
     reason: str = ""
     verified: bool = True
+    executed: Execution | None = None
 
 
 class EngineSession(ABC):
@@ -212,7 +214,7 @@ class EngineRuntime(ABC):
             raise NoSuchDevice(f"{self.name} has no usable device here ({reasons})")
         return usable[0]
 
-    def _probe(self, device: str) -> None:
+    def _probe(self, device: str) -> Execution:
         """Run the probe model. Raises InferenceError where the device does not give the expected output."""
         suffix, _, _ = _SIGNATURES[min(self.formats)]
         expected = np.load(PROBES / "expected.npy")
@@ -221,21 +223,23 @@ class EngineRuntime(ABC):
             image = to_layout(np.load(PROBES / "input.npy"), spec)
             output = session.run({spec.name: image})[session.outputs[0].name]
             error = float(np.abs(output - to_layout(expected, session.outputs[0])).max())
+            executed = session.execution()
         if not error <= _PROBE_TOLERANCE * float(np.ptp(expected)):
             raise InferenceError(f"{device} ran the probe model but its output is off by {error:.3g}")
+        return executed
 
 
 @cache
 def _prove(kind: type[EngineRuntime], device: str) -> DeviceProof:
     runtime = kind()
-    verified = device not in kind.unverified
+    verified, executed = device not in kind.unverified, None
     try:
         reason = runtime._obstacle(device)
         if reason is None:
-            runtime._probe(device)
+            executed = runtime._probe(device)
     except InferenceError as error:
         reason = str(error)
-    return DeviceProof(device, reason is None, reason or "", verified)
+    return DeviceProof(device, reason is None, reason or "", verified, executed)
 
 
 @contextmanager

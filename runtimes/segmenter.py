@@ -11,9 +11,10 @@ from typing import Self
 
 from edgeseg import plugins
 from edgeseg.bundle import open_bundle
-from edgeseg.errors import BadInput, InferenceError
+from edgeseg.errors import BadInput, EdgesegError, InferenceError, SelfTestFailed
 from edgeseg.preprocess import to_input, to_mask
 from edgeseg.runtimes.choice import Candidate, candidates, fastest
+from edgeseg.runtimes.sandbox import Limits
 from edgeseg.types import Array, Artifact, Bundle, Execution, Layout, Mask, Precision, Preprocess
 
 
@@ -117,6 +118,9 @@ def load(
     device: str = "auto",
     precision: Precision | str | None = None,
     threads: int | None = 1,
+    isolate: bool | Limits = False,
+    strict: bool = False,
+    self_test: bool = False,
 ) -> Segmenter:
     """Load the best artifact of a bundle.
 
@@ -129,12 +133,20 @@ def load(
         device: a device of that runtime, or "auto".
         precision: "fp32", "fp16", "int8", or None for whichever is fastest.
         threads: CPU threads; None leaves it to the engine.
+        isolate: True, or limits, to run the engine in a process of its own, in a sandbox, on the CPU: what crashes,
+            hangs or eats memory there is an error here.
+        strict: whether it is an error that the engine uses another device or precision than asked for, or that more
+            layers fall back than at conversion.
+        self_test: whether to run the golden frames first and compare with what was recorded at conversion; tenths of
+            a second.
 
     Raises:
         BadInput: an unknown runtime or precision, or nothing in the bundle that fits them.
         BundleError: `bundle` is a path and not an intact bundle.
         MissingDependency: the engine of the runtime asked for is not installed.
         NoSuchDevice: no runtime has the device, or it does not work here.
+        ExecutionMismatch: `strict`, and every artifact ran otherwise than asked for.
+        SelfTestFailed: `self_test`, and the artifact does not do here what it did at conversion.
         InferenceError: nothing could be loaded; the reasons are in the message.
     """
     if runtime != "auto" and runtime not in plugins.RUNTIMES:
@@ -142,10 +154,12 @@ def load(
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
     wanted = _precision(precision)
     possible = candidates(opened, runtime, wanted)
-    winner, skipped = fastest(opened, possible, device=device, threads=threads)
+    winner, skipped = fastest(opened, possible, device=device, threads=threads, isolate=isolate, strict=strict)
     try:
         _check_specs(winner, opened.preprocess)
-    except InferenceError:
+        if self_test:
+            _self_test(opened, winner)
+    except EdgesegError:
         winner.session.close()
         raise
     return Segmenter(opened, winner, skipped)
@@ -156,6 +170,18 @@ def _precision(precision: Precision | str | None) -> Precision | None:
         return None if precision is None else Precision(precision)
     except ValueError:
         raise BadInput(f"unknown precision {precision!r}, expected one of {', '.join(Precision)} or None") from None
+
+
+def _self_test(bundle: Bundle, winner: Candidate) -> None:
+    from edgeseg.self_test import read_expected, self_test
+
+    expected = read_expected(bundle)
+    if not expected:
+        raise SelfTestFailed(f"{bundle.path.name} has no golden frames to test itself with: convert the model again")
+    result = self_test(bundle, winner.artifact, winner.runtime, winner.session, expected)
+    if result.reasons:
+        where = f"{winner.artifact.name} on {winner.runtime} {winner.session.device}"
+        raise SelfTestFailed(f"{where} failed its self-test: {'; '.join(result.reasons)}")
 
 
 def _check_specs(candidate: Candidate, preprocess: Preprocess) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,13 @@ class _Report:
             "version": self.version,
             "formats": list(self.formats),
             "devices": [
-                {"name": d.name, "usable": d.usable, "reason": d.reason or None, "verified": d.verified}
+                {
+                    "name": d.name,
+                    "usable": d.usable,
+                    "reason": d.reason or None,
+                    "verified": d.verified,
+                    "executed": d.executed and asdict(d.executed),
+                }
                 for d in self.devices
             ],
             "installed": self.version is not None,
@@ -51,14 +57,15 @@ class _Report:
 def runtimes(json_file: Path | None) -> None:
     """List the engines proven usable here, and why others are not.
 
-    A device counts as usable when it has just run a tiny model and given the right numbers.
+    A device counts as usable when it has just run a tiny model and given the right numbers; what executed it, and in
+    which precision, is the engine's own record.
     """
     reports = [_report(name) for name in (*plugins.ENGINES, "fake")]
     if json_file is not None:
         document = {"schema": 1, "runtimes": [report.as_json() for report in reports]}
         json_file.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     rows, styles = _rows(reports)
-    print_table("", ["runtime", "version", "formats", "device", "usable", "note"], rows, styles=styles)
+    print_table("", ["runtime", "version", "formats", "device", "usable", "ran the probe", "note"], rows, styles=styles)
 
 
 def _report(name: str) -> _Report:
@@ -86,11 +93,12 @@ def _rows(reports: list[_Report]) -> tuple[list[list[str | None]], list[str | No
     for report in reports:
         formats = " ".join(report.formats)
         if report.version is None:
-            rows.append([report.name, None, formats, None, "no", report.reason])
+            rows.append([report.name, None, formats, None, "no", None, report.reason])
             styles.append("yellow")
         for device in report.devices:
             usable = "yes" if device.usable else "no"
-            rows.append([report.name, report.version, formats, device.name, usable, _note(device)])
+            ran = f"{device.executed.provider} {device.executed.precision}" if device.executed else None
+            rows.append([report.name, report.version, formats, device.name, usable, ran, _note(device)])
             styles.append("green" if device.usable else "dim")
     return rows, styles
 

@@ -11,10 +11,20 @@ import pytest
 
 import edgeseg
 from edgeseg import plugins
-from edgeseg.errors import BadInput, BundleError, InferenceError, MissingDependency, NoSuchDevice
-from edgeseg.runtimes import choice
+from edgeseg.errors import (
+    BadInput,
+    BundleError,
+    ExecutionMismatch,
+    InferenceError,
+    MissingDependency,
+    NoSuchDevice,
+    SelfTestFailed,
+)
+from edgeseg.runtimes import choice, onnx_runtime
 from edgeseg.runtimes.fake_runtime import FakeRuntime, FakeSession
-from edgeseg.types import Format, Model, Precision
+from edgeseg.runtimes.onnx_runtime import OnnxRuntime, OnnxSession
+from edgeseg.runtimes.openvino_runtime import OpenVinoSession
+from edgeseg.types import Execution, Format, Model, Precision
 
 FP32, INT8 = Precision.FP32, Precision.INT8
 
@@ -227,9 +237,64 @@ class TestRace:
             raise InferenceError("out of memory")
 
         bundle = make_bundle((Format.ONNX, FP32), (Format.TFLITE, FP32))
-        candidates, _ = choice._load(bundle, choice.candidates(bundle, "auto", None), "auto", 1)
+        candidates, _ = choice._load(bundle, choice.candidates(bundle, "auto", None), "auto", 1, False, False)
         monkeypatch.setattr(candidates[1].session, "_infer", lambda feeds: fail(None, feeds))
         errors: dict = {}
         winner = choice._race(candidates, bundle, errors)
         assert winner is candidates[0]
         assert "out of memory" in str(errors["tflite-fp32 on one"])
+
+
+class TestStrict:
+    def test_a_sound_bundle_runs_as_asked_on_every_engine(self, bundle):
+        for runtime in plugins.ENGINES:
+            for precision in ("fp32", "int8"):
+                edgeseg.load(bundle, runtime=runtime, precision=precision, strict=True).close()
+
+    @pytest.mark.parametrize("precision", ["bf16", "fp16", "fp32"])
+    def test_int8_that_runs_in_floats(self, bundle, precision, monkeypatch):
+        record = Execution("CPU", precision, 0, 20, {"CPU": 20}, {precision: 20})
+        monkeypatch.setattr(OpenVinoSession, "_inspect", lambda self: record)
+        edgeseg.load(bundle, runtime="openvino", precision="int8").close()
+        said = f"openvino-int8 on openvino cpu: an int8 artifact ran in {precision}"
+        with pytest.raises(ExecutionMismatch, match=said):
+            edgeseg.load(bundle, runtime="openvino", precision="int8", strict=True)
+
+    def test_auto_passes_over_what_runs_otherwise_and_says_so(self, bundle, monkeypatch):
+        record = Execution("CPU", "bf16", 0, 20, {"CPU": 20}, {"bf16": 20})
+        monkeypatch.setattr(OpenVinoSession, "_inspect", lambda self: record)
+        with edgeseg.load(bundle, precision="int8", strict=True) as segmenter:
+            assert segmenter.runtime != "openvino"
+            assert "ran in bf16" in segmenter.skipped["openvino-int8 on openvino"]
+
+    def test_a_provider_that_was_silently_replaced(self, bundle, monkeypatch):
+        """The engine says it has CUDA and starts it, and runs every layer on the CPU."""
+        monkeypatch.setattr(OnnxRuntime, "_obstacle", lambda self, device: None)
+        monkeypatch.setattr(onnx_runtime, "_PROVIDERS", onnx_runtime._PROVIDERS | {"cuda": "CPUExecutionProvider"})
+        with pytest.raises(ExecutionMismatch, match="layers ran on CPUExecutionProvider, asked for was cuda"):
+            edgeseg.load(bundle, runtime="onnxruntime", precision="fp32", device="cuda", strict=True)
+
+    def test_a_provider_that_is_there_but_broken(self, bundle, monkeypatch):
+        monkeypatch.setattr(OnnxRuntime, "_obstacle", lambda self, device: None)
+        with pytest.warns(UserWarning, match="not in available"), pytest.raises(NoSuchDevice, match="fell back to CPU"):
+            edgeseg.load(bundle, runtime="onnxruntime", precision="fp32", device="cuda", strict=True)
+
+    def test_a_provider_that_is_absent(self, bundle):
+        with pytest.raises(NoSuchDevice):
+            edgeseg.load(bundle, runtime="onnxruntime", device="cuda", strict=True)
+
+
+class TestSelfTest:
+    def test_passes_where_the_bundle_was_made(self, bundle):
+        with edgeseg.load(bundle, self_test=True) as segmenter:
+            assert segmenter(np.zeros((40, 40), np.uint8)).mask.shape == (40, 40)
+
+    def test_an_engine_that_computes_something_else(self, bundle, monkeypatch):
+        infer = OnnxSession._infer
+        monkeypatch.setattr(OnnxSession, "_infer", lambda *a: {k: v + np.float32(2) for k, v in infer(*a).items()})
+        with pytest.raises(SelfTestFailed, match=r"onnx-fp32 on onnxruntime cpu failed its self-test: logits: SQNR"):
+            edgeseg.load(bundle, runtime="onnxruntime", precision="fp32", self_test=True)
+
+    def test_a_bundle_without_golden_frames(self, make_bundle):
+        with pytest.raises(SelfTestFailed, match="no golden frames"):
+            edgeseg.load(make_bundle(), self_test=True)
