@@ -98,7 +98,9 @@ def layer_errors(exact: Session, session: Session, images: Iterable[Array]) -> t
     """
     for one in (exact, session):
         if not isinstance(one, Tracing):
-            raise InferenceError(f"{type(one).__name__} has no results per layer: choose openvino or onnxruntime")
+            raise InferenceError(
+                f"{type(one).__name__} has no results per layer: choose litert, onnxruntime or openvino"
+            )
     assert isinstance(exact, Tracing)
     assert isinstance(session, Tracing)
     layers = session.graph_layers()

@@ -13,7 +13,9 @@ from uuid import NAMESPACE_URL, uuid5
 from edgeseg import __version__, plugins
 from edgeseg.manifest import records
 from edgeseg.sbom.anomalies import Anomaly, known_anomalies
+from edgeseg.sbom.cards import data_contents, formulation, model_cards
 from edgeseg.sbom.lineage import gaps
+from edgeseg.sbom.models import Parts, component, parts, properties
 from edgeseg.sbom.packages import CONVERSION, ENGINE, Package, packages
 from edgeseg.types import Bundle
 
@@ -21,8 +23,6 @@ if TYPE_CHECKING:
     from cyclonedx.model.bom import Bom
     from cyclonedx.model.component import Component
     from cyclonedx.model.vulnerability import Vulnerability
-
-    from edgeseg.sbom.models import Parts
 
 _BUNDLE = "bundle"
 _NOWHERE = datetime(1970, 1, 1, tzinfo=UTC)
@@ -38,8 +38,6 @@ def bill_of_materials(bundle: Bundle) -> bytes:
     """
     plugins.require("report", "a bill of materials")
     from cyclonedx.output.json import JsonV1Dot6
-
-    from edgeseg.sbom.models import parts
 
     found = parts(bundle)
     document = json.loads(JsonV1Dot6(_bom(bundle, found)).output_as_string())
@@ -75,34 +73,26 @@ def _bom(bundle: Bundle, found: Parts) -> Bom:
 
 
 def _root(bundle: Bundle) -> Component:
-    from cyclonedx.model.component import Component, ComponentType
-
-    from edgeseg.sbom.models import properties
-
     manifest = bundle.manifest
-    broken = gaps(manifest)
-    return Component(
-        name=manifest.name,
-        version=_identity(bundle)[:12],
-        type=ComponentType.MACHINE_LEARNING_MODEL,
-        bom_ref=_BUNDLE,
-        description=f"edgeseg bundle: segments {', '.join(manifest.classes[1:])} in ultrasound frames.",
-        properties=properties(
-            manifest_digest=manifest.digest,
-            manifest_schema=manifest.schema,
-            classes=", ".join(manifest.classes),
-            converted_on=manifest.provenance.machine,
-            lineage="; ".join(broken) or "complete: checkpoint, steps, artifacts and measurements are tied by hash",
-        ),
+    root = component(
+        manifest.name,
+        "machine-learning-model",
+        _BUNDLE,
+        f"edgeseg bundle: segments {', '.join(manifest.classes[1:])} in ultrasound frames.",
+        manifest_digest=manifest.digest,
+        manifest_schema=manifest.schema,
+        classes=", ".join(manifest.classes),
+        converted_on=manifest.provenance.machine,
+        lineage="; ".join(gaps(manifest)) or "complete: checkpoint, steps, artifacts and measurements are tied by hash",
     )
+    root.version = _identity(bundle)[:12]
+    return root
 
 
 def _library(package: Package) -> Component:
     from cyclonedx.contrib.license.factories import LicenseFactory
     from cyclonedx.model.component import Component, ComponentScope, ComponentType
     from packageurl import PackageURL
-
-    from edgeseg.sbom.models import properties
 
     alone = package.roles == (CONVERSION,)
     outside = ComponentScope.EXCLUDED if alone else ComponentScope.REQUIRED
@@ -126,9 +116,9 @@ def _library(package: Package) -> Component:
 
 
 def _generator() -> Component:
-    from cyclonedx.model.component import Component, ComponentType
-
-    return Component(name="edgeseg", version=__version__, type=ComponentType.APPLICATION, bom_ref="generator")
+    generator = component("edgeseg", "application", "generator")
+    generator.version = __version__
+    return generator
 
 
 def _vulnerabilities(used: Iterable[Package]) -> Iterator[Vulnerability]:
@@ -151,8 +141,6 @@ def _vulnerability(anomaly: Anomaly, package: Package) -> Vulnerability:
         VulnerabilityAnalysis,
         VulnerabilitySource,
     )
-
-    from edgeseg.sbom.models import properties
 
     status = ImpactAnalysisAffectedStatus
     versions = []
@@ -178,8 +166,6 @@ def _vulnerability(anomaly: Anomaly, package: Package) -> Vulnerability:
 
 
 def _add_what_the_library_lacks(document: dict[str, Any], bundle: Bundle, found: Parts) -> None:
-    from edgeseg.sbom.cards import data_contents, formulation, model_cards
-
     by_reference = {c["bom-ref"]: c for c in [document["metadata"]["component"], *document["components"]]}
     for reference, card in model_cards(bundle.manifest, _BUNDLE).items():
         by_reference[reference]["modelCard"] = card

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
-
-from cyclonedx.model import HashAlgorithm, HashType, Property
-from cyclonedx.model.component import Component, ComponentType
+from typing import TYPE_CHECKING, Any
 
 from edgeseg.sbom.lineage import step_of
 from edgeseg.types import Artifact, Bundle, FileRecord, Manifest
 
+if TYPE_CHECKING:
+    from cyclonedx.model import Property
+    from cyclonedx.model.component import Component
+
 SOURCE, NETWORK, GOLDEN = "source", "network", "golden"
-_MODEL, _DATA, _FILE = ComponentType.MACHINE_LEARNING_MODEL, ComponentType.DATA, ComponentType.FILE
+_MODEL, _DATA, _FILE = "machine-learning-model", "data", "file"
+_STAGES = ("distill", "prune", "sparsify", "quantize")
 _PREFIX = "edgeseg:"
 
 
@@ -31,10 +33,10 @@ class Parts:
     needs: dict[str, list[str]] = field(default_factory=dict)
     by_hash: dict[str, str] = field(default_factory=dict)
 
-    def add(self, component: Component, sha256: str = "") -> str:
+    def add(self, part: Component, sha256: str = "") -> str:
         """Take in a component; its reference."""
-        reference = str(component.bom_ref.value)
-        self.components[reference] = component
+        reference = str(part.bom_ref.value)
+        self.components[reference] = part
         self.needs.setdefault(reference, [])
         if sha256:
             self.by_hash.setdefault(sha256, reference)
@@ -53,15 +55,47 @@ def parts(bundle: Bundle) -> Parts:
     return found
 
 
+def component(
+    name: str,
+    kind: str,
+    reference: str,
+    description: str = "",
+    *,
+    sha256: str | None = None,
+    inside: Iterable[Component] = (),
+    **values: Any,
+) -> Component:
+    """A component that is no package.
+
+    Args:
+        name: for people.
+        kind: CycloneDX's name of its type.
+        reference: unique in the document.
+        description: what it is.
+        sha256: of it, where there is one.
+        inside: the files it consists of.
+        values: properties of edgeseg's own, see `properties`.
+    """
+    from cyclonedx.model import HashAlgorithm, HashType
+    from cyclonedx.model.component import Component, ComponentType
+
+    return Component(
+        name=name,
+        type=ComponentType(kind),
+        bom_ref=reference,
+        description=description or None,
+        hashes=[HashType(alg=HashAlgorithm.SHA_256, content=sha256)] if sha256 else [],
+        components=inside,
+        properties=properties(**values),
+    )
+
+
 def properties(**values: Any) -> list[Property]:
     """Named values of edgeseg's own; what is None or empty is left out."""
+    from cyclonedx.model import Property
+
     kept = {name: value for name, value in values.items() if value not in (None, "", (), [], {})}
     return [Property(name=_PREFIX + name.replace("_", "-"), value=str(value)) for name, value in kept.items()]
-
-
-def hashes(sha256: str | None) -> list[HashType]:
-    """As a component has them."""
-    return [HashType(alg=HashAlgorithm.SHA_256, content=sha256)] if sha256 else []
 
 
 def data_reference(sha256: str) -> str:
@@ -101,98 +135,87 @@ def _add_data(found: Parts, manifest: Manifest) -> None:
     for sha256, known in sets.items():
         name = " ".join(str(known[key]) for key in ("folder", "split") if known.get(key)) or "frames"
         roles = ", ".join(known.pop("roles"))
-        component = Component(
-            name=name,
-            type=_DATA,
-            bom_ref=data_reference(sha256),
-            hashes=hashes(sha256),
-            description=f"Frames used for: {roles}. The hash is over all frames of the set, not of one file.",
-            properties=properties(roles=roles, **known),
-        )
-        found.add(component, sha256)
+        text = f"Frames used for: {roles}. The hash is over all frames of the set, not of one file."
+        found.add(component(name, _DATA, data_reference(sha256), text, sha256=sha256, roles=roles, **known), sha256)
 
 
 def _add_networks(found: Parts, manifest: Manifest) -> None:
     made = manifest.provenance
     source, network = made.source, made.network
-    component = Component(
-        name=str(source.get("file") or source.get("name") or "source"),
-        type=_MODEL,
-        bom_ref=SOURCE,
-        hashes=hashes(source.get("sha256")),
-        description="The trained model that everything was made of and is measured against; not part of the bundle.",
-        properties=properties(
-            kind=source.get("kind"),
-            architecture=(source.get("architecture") or {}).get("name"),
-            weights_sha256="" if made.compression else network.get("sha256"),
-        ),
+    name = str(source.get("file") or source.get("name") or "source")
+    trained = component(
+        name,
+        _MODEL,
+        SOURCE,
+        "The trained model that everything was made of and is measured against; not part of the bundle.",
+        sha256=source.get("sha256"),
+        source_kind=source.get("kind"),
+        architecture=(source.get("architecture") or {}).get("name"),
+        weights_sha256="" if made.compression else network.get("sha256"),
     )
-    reference = found.add(component, source.get("sha256", ""))
-    found.needs[reference] = [data_reference(s) for role, s, _ in frames_used(manifest) if role == "training"]
-    pretrained = made.training.get("encoder_weights") or {}
-    if pretrained.get("sha256"):
-        weights = Component(
-            name=str(pretrained.get("file", "encoder weights")),
-            type=_MODEL,
-            bom_ref="encoder-weights",
-            hashes=hashes(pretrained["sha256"]),
-            description="What the training started from.",
-        )
-        found.needs[reference].append(found.add(weights, pretrained["sha256"]))
+    found.needs[found.add(trained, source.get("sha256", ""))] = [
+        *_training_data(manifest),
+        *_pretrained(found, manifest),
+    ]
     if not made.compression:
         found.by_hash.setdefault(network.get("sha256", ""), SOURCE)
         return
-    stages = [stage for stage in ("distill", "prune", "sparsify", "quantize") if stage in made.compression]
-    compressed = Component(
-        name=f"{component.name}, compressed",
-        type=_MODEL,
-        bom_ref=NETWORK,
-        description="The network that was converted: what compression made of the source.",
-        properties=properties(
-            stages=", ".join(stages),
-            weights_sha256=network.get("sha256"),
-            macs=network.get("macs"),
-            parameters=network.get("parameters"),
-        ),
+    compressed = component(
+        f"{name}, compressed",
+        _MODEL,
+        NETWORK,
+        "The network that was converted: what compression made of the source.",
+        stages=", ".join(stage for stage in _STAGES if stage in made.compression),
+        weights_sha256=network.get("sha256"),
+        macs=network.get("macs"),
+        parameters=network.get("parameters"),
     )
-    reference = found.add(compressed, network.get("sha256", ""))
     learned = [data_reference(s) for role, s, _ in frames_used(manifest) if role.startswith("pool")]
-    found.needs[reference] = [SOURCE, *learned]
+    found.needs[found.add(compressed, network.get("sha256", ""))] = [SOURCE, *learned]
+
+
+def _training_data(manifest: Manifest) -> list[str]:
+    return [data_reference(s) for role, s, _ in frames_used(manifest) if role == "training"]
+
+
+def _pretrained(found: Parts, manifest: Manifest) -> list[str]:
+    weights = manifest.provenance.training.get("encoder_weights") or {}
+    sha256 = weights.get("sha256")
+    if not sha256:
+        return []
+    name, text = str(weights.get("file", "encoder weights")), "What the training started from."
+    return [found.add(component(name, _MODEL, "encoder-weights", text, sha256=sha256), sha256)]
 
 
 def _add_intermediates(found: Parts, manifest: Manifest) -> None:
     """What a step made that is not in the bundle, and another one may have used."""
     kept = {record.sha256 for artifact in manifest.artifacts for record in artifact.files}
     for step in manifest.provenance.steps:
-        for number, sha256 in enumerate(s for s in step.get("outputs", ()) if s not in kept):
-            name = f"{'-'.join(step.get('makes', ()))} (not in the bundle)"
-            reference = f"intermediate:{sha256[:16]}"
-            part = Component(name=name, type=_MODEL, bom_ref=reference, hashes=hashes(sha256))
-            found.add(part, sha256)
-            found.needs[reference] = _inputs(found, step) if number == 0 else []
+        name = f"{'-'.join(step.get('makes', ()))} (not in the bundle)"
+        for sha256 in (s for s in step.get("outputs", ()) if s not in kept):
+            reference = found.add(component(name, _MODEL, f"intermediate:{sha256[:16]}", sha256=sha256), sha256)
+            found.needs[reference] = _inputs(found, step)
 
 
 def _add_artifact(found: Parts, artifact: Artifact, bundle: Bundle) -> None:
-    step = step_of(artifact, bundle.manifest)
-    component = Component(
-        name=artifact.name,
-        type=_MODEL,
-        bom_ref=artifact_reference(artifact),
-        hashes=hashes(artifact.sha256),
-        description=f"The network in {artifact.precision} for engines that read {artifact.format}.",
-        components=[_file(record, bundle) for record in artifact.files],
-        properties=properties(
-            format=artifact.format,
-            precision=artifact.precision,
-            size_bytes=artifact.size_bytes,
-            made_by=step.get("step") if step else None,
-        ),
+    step = step_of(artifact, bundle.manifest) or {}
+    part = component(
+        artifact.name,
+        _MODEL,
+        artifact_reference(artifact),
+        f"The network in {artifact.precision} for engines that read {artifact.format}.",
+        sha256=artifact.sha256,
+        inside=[_file(record, bundle) for record in artifact.files],
+        format=artifact.format,
+        precision=artifact.precision,
+        size_bytes=artifact.size_bytes,
+        made_by=step.get("step"),
     )
-    reference = found.add(component, artifact.sha256)
+    reference = found.add(part, artifact.sha256)
     for record in artifact.files[1:]:
         found.by_hash.setdefault(record.sha256, f"file:{_relative(record, bundle)}")
     calibration = bundle.manifest.provenance.calibration.get("sha256")
-    needs = _inputs(found, step or {}) or [NETWORK if NETWORK in found.components else SOURCE]
+    needs = _inputs(found, step) or [NETWORK if NETWORK in found.components else SOURCE]
     if artifact.precision == "int8" and calibration:
         needs.append(data_reference(calibration))
     found.needs[reference] = needs
@@ -202,16 +225,10 @@ def _add_golden(found: Parts, bundle: Bundle) -> None:
     golden = bundle.manifest.golden
     if not golden:
         return
-    records = [record for one in golden for record in (one.frame, one.mask, one.logits, getattr(one, "input", None))]
-    component = Component(
-        name="golden frames",
-        type=_DATA,
-        bom_ref=GOLDEN,
-        description="Real frames with what the source made of them, for the self-test on the device.",
-        components=[_file(record, bundle) for record in records if record],
-        properties=properties(frames=len(golden)),
-    )
-    found.add(component)
+    records = [r for one in golden for r in (one.frame, one.mask, one.logits, getattr(one, "input", None)) if r]
+    text = "Real frames with what the source made of them, for the self-test on the device."
+    inside = [_file(record, bundle) for record in records]
+    found.add(component("golden frames", _DATA, GOLDEN, text, inside=inside, frames=len(golden)))
 
 
 def _inputs(found: Parts, step: Mapping[str, Any]) -> list[str]:
@@ -222,13 +239,7 @@ def _inputs(found: Parts, step: Mapping[str, Any]) -> list[str]:
 
 def _file(record: FileRecord, bundle: Bundle) -> Component:
     path = _relative(record, bundle)
-    return Component(
-        name=path,
-        type=_FILE,
-        bom_ref=f"file:{path}",
-        hashes=hashes(record.sha256),
-        properties=properties(size_bytes=record.size_bytes),
-    )
+    return component(path, _FILE, f"file:{path}", sha256=record.sha256, size_bytes=record.size_bytes)
 
 
 def _relative(record: FileRecord, bundle: Bundle) -> str:
