@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from edgeseg.converters.weights import first_line
+from edgeseg.converters.weights import check_archive, first_line
 from edgeseg.errors import ConversionError, UnsupportedModel
 
 _SYMBOL = r"Symbol\('[suzd]\d+'(?:, (?:positive|integer|nonnegative)=True)*\)"
@@ -64,6 +64,7 @@ def _checked_archive(path: Path) -> io.BytesIO:
     copy = io.BytesIO()
     seen: set[str] = set()
     try:
+        check_archive(path)
         with zipfile.ZipFile(path) as archive, zipfile.ZipFile(copy, "w") as clean:
             for info in archive.infolist():
                 data = archive.read(info)

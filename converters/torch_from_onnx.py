@@ -1,29 +1,32 @@
 """An .onnx segmenter as a torch module, so that every source goes through one conversion.
 
 Constants are folded and shapes made static by ONNX Runtime's basic optimizer first; what remains is a short list of
-operators. One that is not on it is named in the error.
+operators. One that is not on it is named in the error. ONNX Runtime meets the file in a process of its own.
 """
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
+from edgeseg.converters.onnx_fold import fold
 from edgeseg.converters.weights import first_line
 from edgeseg.errors import ConversionError, UnsupportedModel
+from edgeseg.types import Array
 
 Attributes = dict[str, Any]
 Operator = Callable[[list[Any], Attributes], Tensor]
+
+# The key `location` of a TensorProto's external_data, as protobuf writes it.
+_EXTERNAL_DATA = b"\x0a\x08location"
 
 
 def load_onnx(path: Path, size: tuple[int, int] | None = None) -> tuple[nn.Module, tuple[int, int, int]]:
@@ -43,10 +46,13 @@ def load_onnx(path: Path, size: tuple[int, int] | None = None) -> tuple[nn.Modul
         onnx.checker.check_model(model)
     except Exception as error:
         raise ConversionError(f"{path} is not a valid ONNX model: {first_line(error)}") from error
+    if _EXTERNAL_DATA in model.SerializeToString():
+        raise ConversionError(f"{path} keeps weights in files outside of it: save it as one file")
     name, shape = _image_input(path, model, size or (256, 256))
-    folded = _fold(path, name, shape)
+    image = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    folded, expected = fold(path, model, name, image)
     module = OnnxModule(folded)
-    _prove(path, module, name, shape)
+    _prove(path, module, image, expected)
     return module, (shape[1], shape[2], shape[3])
 
 
@@ -118,39 +124,15 @@ def _image_input(path: Path, model: onnx.ModelProto, size: tuple[int, int]) -> t
     return inputs[0].name, (1, dims[1].dim_value, height, width)
 
 
-def _fold(path: Path, name: str, shape: tuple[int, ...]) -> onnx.ModelProto:
-    """Static shapes, folded constants and batch norms, by ONNX Runtime's basic optimizer (standard operators only)."""
-    model = onnx.load(path, load_external_data=False)
-    for value in model.graph.input:
-        if value.name == name:
-            for dim, known in zip(value.type.tensor_type.shape.dim, shape, strict=True):
-                dim.dim_value = known
-    del model.graph.value_info[:]
-    with tempfile.TemporaryDirectory() as folder:
-        options = onnxruntime.SessionOptions()
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-        options.optimized_model_filepath = str(Path(folder) / "folded.onnx")
-        options.log_severity_level = 3
-        try:
-            onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        except Exception as error:
-            raise UnsupportedModel(f"{path} cannot be run by ONNX Runtime: {first_line(error)}") from error
-        return onnx.load(options.optimized_model_filepath)
-
-
-def _prove(path: Path, module: nn.Module, name: str, shape: tuple[int, ...]) -> None:
+def _prove(path: Path, module: nn.Module, image: Array, expected: Array) -> None:
     """The torch form must compute what ONNX Runtime computes from the original file."""
-    image = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    expected = session.run(None, {name: image})[0]
     with torch.inference_mode():
         result = module(torch.from_numpy(image)).numpy()
-    tolerance = 1e-3 * max(1.0, float(np.abs(expected).max()))
+    tolerance = 1e-3 * max(1.0, float(np.abs(expected).max(initial=0)))
     if result.shape != expected.shape or not np.allclose(result, expected, atol=tolerance):
         raise ConversionError(
             f"{path}: its torch form differs from ONNX Runtime's result; give the torch module instead"
         )
-
 
 
 def _pads(attributes: Attributes) -> tuple[int, int, int, int]:

@@ -14,6 +14,9 @@ from torch import Tensor
 
 from edgeseg.errors import ConversionError
 
+# Compressed weights are rarely a tenth of themselves; deflate can make a thousandth of zeros.
+_LARGEST_RATIO, _ALWAYS_ALLOWED = 20, 64 << 20
+
 
 def read_tensors(path: Path | str) -> dict[str, Tensor]:
     """All tensors of a .safetensors, .npz, .pth or .pt file by name.
@@ -31,6 +34,26 @@ def read_tensors(path: Path | str) -> dict[str, Tensor]:
     if file.suffix not in readers:
         raise ConversionError(f"{file} has the unknown suffix {file.suffix!r}, expected {', '.join(readers)}")
     return readers[file.suffix](file)
+
+
+def check_archive(path: Path, *, compressed: bool = False) -> None:
+    """Raise ConversionError for a zip archive that would become far more in memory than it is; others pass.
+
+    Args:
+        path: what may be an archive.
+        compressed: its members may be; torch never compresses what it saves.
+    """
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+    total, most = sum(m.file_size for m in members), path.stat().st_size
+    if compressed:
+        most = max(_ALWAYS_ALLOWED, _LARGEST_RATIO * most)
+    if total > most or (not compressed and any(m.compress_type != zipfile.ZIP_STORED for m in members)):
+        raise ConversionError(
+            f"{path} would inflate to {total} bytes, which weights do not: save it again with the program it is from"
+        )
 
 
 def shortened(error: Exception, length: int = 300) -> str:
@@ -54,6 +77,7 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
 
 def _npz(path: Path) -> dict[str, Tensor]:
     try:
+        check_archive(path, compressed=True)
         with np.load(path, allow_pickle=False) as arrays:
             return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
     except (ValueError, EOFError, zipfile.BadZipFile, TypeError) as error:
@@ -62,6 +86,7 @@ def _npz(path: Path) -> dict[str, Tensor]:
 
 def _pth(path: Path) -> dict[str, Tensor]:
     try:
+        check_archive(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ConversionError(

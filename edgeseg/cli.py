@@ -20,10 +20,12 @@ COMMANDS = {
     "demo": ("edgeseg.commands.demo:demo", "Do the main job on the embedded sample, start to end."),
     "distill": ("edgeseg.commands.distill:distill", "Teach a small, fast student what a trained model knows."),
     "frontier": ("edgeseg.commands.frontier:frontier", "Draw accuracy against latency and size, of any set of models."),
+    "fuzz": ("edgeseg.commands.fuzz:fuzz", "Mutate, spoil and kill: what must not get through."),
     "inspect": ("edgeseg.commands.inspect:inspect", "Say what a bundle is, and what each of its layers costs."),
     "install": ("edgeseg.commands.install:install_bundle", "Put a signed bundle where a device runs it from."),
     "keys": ("edgeseg.commands.keys:keys", "Make the keys that sign bundles, and show them."),
     "pack": ("edgeseg.commands.pack:pack_bundle", "Write a bundle as one compressed file."),
+    "report": ("edgeseg.commands.report:report", "Write one page with all evidence of a release."),
     "run": ("edgeseg.commands.run:run", "Segment an image, a folder, a clip or a DICOM file."),
     "runtimes": ("edgeseg.commands.runtimes:runtimes", "List the engines proven usable here, and why others are not."),
     "sbom": ("edgeseg.commands.sbom:sbom", "Write what a bundle is made of, as CycloneDX."),
@@ -83,7 +85,7 @@ _debug = False
 
 def _set_debug(ctx: click.Context, param: click.Parameter, value: bool) -> None:
     global _debug
-    _debug = value
+    _debug = ctx.meta["edgeseg.debug"] = value
 
 
 def _reraise_in_debug(error: BaseException) -> None:

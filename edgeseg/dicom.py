@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ class DicomFile:
         """
         pydicom = _import_pydicom()
         self._path = path
+        self._guard(lambda: _check_not_deflated(pydicom, path))
         self._data = self._guard(lambda: pydicom.dcmread(path, stop_before_pixels=True))
         if not self._data.get("Rows") or not self._data.get("Columns"):
             raise BadInput(f"{path} has no picture in it, expected a DICOM image or cine")
@@ -106,6 +108,13 @@ def _import_pydicom() -> Any:
             raise
         raise MissingDependency("pydicom", "DICOM input", "dicom") from error
     return pydicom
+
+
+def _check_not_deflated(pydicom: Any, path: Path) -> None:
+    """Raise BadInput where all of the file is deflated: pydicom inflates it at once, however much that is."""
+    meta = pydicom.filereader.read_file_meta_info(path)
+    if meta.get("TransferSyntaxUID") == pydicom.uid.DeflatedExplicitVRLittleEndian:
+        raise BadInput(f"{path} has the deflated transfer syntax, which has no bound in memory: export it uncompressed")
 
 
 def _plugin(data: Any) -> str:
@@ -183,7 +192,21 @@ def _times(data: Any, length: int) -> Sequence[float]:
     rate = float(data.get("CineRate") or data.get("RecommendedDisplayFrameRate") or 0)
     if step <= 0 and rate > 0:
         step = 1 / rate
-    return [i * step for i in range(length)] if step > 0 and math.isfinite(step) else ()
+    return _Steady(step, length) if step > 0 and math.isfinite(step) else ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Steady(Sequence[float]):
+    """Times at equal steps: a file may announce more frames than fit into memory."""
+
+    step: float
+    length: int
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: Any) -> Any:
+        return range(self.length)[index] * self.step
 
 
 def _rate(times: Sequence[float]) -> float | None:
