@@ -32,6 +32,7 @@ _FIRST_WITH_DIGEST = 2
 # Safe on every file system and in every shell; no hidden files, no reserved characters.
 _NAME = pattern(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _LONGEST_NAME = 100
+_LARGEST_INPUT = 1 << 24  # pixels of a network's input: 4096x4096
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
@@ -95,11 +96,18 @@ def strict_json(data: bytes) -> Any:
 
 
 def convert_manifest(content: dict[str, Any], where: str = MANIFEST) -> Manifest:
-    """The manifest of a JSON object. Raises BundleError where a field is missing or of another type."""
+    """The manifest of a JSON object. Raises BundleError where a field is missing, of another type or no size."""
     try:
-        return msgspec.convert(content, Manifest, dec_hook=_decode_path)
+        manifest = msgspec.convert(content, Manifest, dec_hook=_decode_path)
     except msgspec.ValidationError as error:
         raise BundleError(f"{where} is not a valid manifest: {error}") from error
+    size = manifest.preprocess
+    if min(size.height, size.width) < 1 or size.height * size.width > _LARGEST_INPUT or size.channels not in (1, 3):
+        raise BundleError(
+            f"{where} asks for an input of {size.height}x{size.width}x{size.channels}, expected 1 or 3 channels and "
+            f"at most {_LARGEST_INPUT} pixels: it is damaged or hostile"
+        )
+    return manifest
 
 
 def canonical(content: Any) -> bytes:

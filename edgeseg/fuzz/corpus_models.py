@@ -64,16 +64,20 @@ def _loop(body: Graph | None = None) -> bytes:
     return _network([loop], [scalar("trips", _TRIPS), scalar("go", 1, BOOL)])
 
 
-def _step(inner: Sequence[bytes] = (), result: str = "b") -> Graph:
-    nodes = (node("Identity", ["on"], ["still"]), node("Abs", ["a"], ["b"]), *inner)
-    inputs = [value("i", (), INT64), value("on", (), BOOL), value("a", None)]
-    return graph(nodes, inputs, [value("still", (), BOOL), value(result, None)])
+def _step(level: int = 0, inner: Graph | None = None) -> Graph:
+    """The body of a loop at a level, with another loop in it or none; names are not used twice, which ONNX forbids."""
+    i, on, still, a, b, c = (f"{name}{level}" for name in ("i", "on", "still", "a", "b", "c"))
+    nodes = [node("Identity", [on], [still]), node("Abs", [a], [b])]
+    if inner is not None:
+        nodes.append(node("Loop", ["trips", "go", b], [c], body=inner))
+    inputs = [value(i, (), INT64), value(on, (), BOOL), value(a, None)]
+    return graph(nodes, inputs, [value(still, (), BOOL), value(b if inner is None else c, None)])
 
 
 def _nested_loops(depth: int) -> bytes:
     body = _step()
-    for _ in range(depth):
-        body = _step([node("Loop", ["trips", "go", "b"], ["c"], body=body)], "c")
+    for level in range(1, depth + 1):
+        body = _step(level, body)
     return _loop(body)
 
 
@@ -81,7 +85,7 @@ def _nested_ifs(depth: int) -> bytes:
     branch = graph([node("Identity", ["x"], ["z"])], [], [value("z", None)])
     for _ in range(depth):
         branch = graph(
-            [node("If", ["go"], ["z"], then_branch=branch, else_branch=branch[:0] or branch)], [], [value("z", None)]
+            [node("If", ["go"], ["z"], then_branch=branch, else_branch=branch)], [], [value("z", None)]
         )
         if len(branch) > 1 << 22:
             break
