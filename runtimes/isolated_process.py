@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -22,7 +21,7 @@ import msgspec
 from edgeseg import errors
 from edgeseg.errors import EdgesegError, EngineCrashed, EngineTimeout, InferenceError, MissingDependency
 from edgeseg.runtimes.isolated_messages import LARGEST_PACKET, Failed, Reply, Request
-from edgeseg.runtimes.sandbox import Limits
+from edgeseg.runtimes.sandbox import Limits, ending
 
 # The sandbox comes first: while there is one thread, and before any code of an engine runs.
 _START = """
@@ -187,7 +186,7 @@ class EngineProcess:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_DYING_S)
         code = self._process.returncode
-        how = "closed its connection" if code is None else _name(code)
+        how = "closed its connection" if code is None else ending(code)
         line = self._last_line()
         said = f": {line}" if line else ""
         limit = f"its limit was {self.limits.memory_mb} MB of memory"
@@ -268,15 +267,6 @@ def _library_path() -> list[str]:
 
 def _environment(variables: Mapping[str, str]) -> dict[str, str]:
     return _ENVIRONMENT | {name: variables[name] for name in _KEPT_VARIABLES if name in variables}
-
-
-def _name(code: int) -> str:
-    if code >= 0:
-        return f"exit code {code}"
-    try:
-        return signal.Signals(-code).name
-    except ValueError:
-        return f"signal {-code}"
 
 
 def _new_scratch() -> str:

@@ -99,12 +99,16 @@ def limit_memory(memory_mb: int) -> str:
     """Let the process map `memory_mb` MiB more than it has now. Returns what was applied, as in "memory 1024 MB"."""
     # Threads reserve address space for stacks that they hardly touch.
     stacks = (os.cpu_count() or 1) * 8 * _MB
-    limit = _mapped_bytes() + memory_mb * _MB + stacks
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    if hard != resource.RLIM_INFINITY:
-        limit = min(limit, hard)
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    _lower(resource.RLIMIT_AS, _mapped_bytes() + memory_mb * _MB + stacks)
     return f"memory {memory_mb} MB"
+
+
+def limit_data(size_bytes: int) -> None:
+    """Let the process, and every one that it starts, have so much memory of its own: heaps, not files and libraries.
+
+    For a workstation's converters, which map several times what they use.
+    """
+    _lower(resource.RLIMIT_DATA, size_bytes)
 
 
 def die_with_parent(parent: int) -> None:
@@ -123,9 +127,26 @@ def die_with_pipe(descriptor: int) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+def ending(code: int) -> str:
+    """How a process ended, by the return code that Python gives it: "SIGSEGV", or "exit code 3"."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"
+
+
 def landlock_abi() -> int:
     """The version of Landlock that the kernel has and allows, 0 for none."""
     return max(_syscall(_CREATE_RULESET, None, 0, _ABI_QUERY), 0)
+
+
+def _lower(kind: int, limit: int) -> None:
+    """Set a limit for good, never above the one that is there."""
+    _, hard = resource.getrlimit(kind)
+    limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+    resource.setrlimit(kind, (limit, limit))
 
 
 def _landlock(readable: Iterable[str], scratch: str) -> tuple[str, ...]:

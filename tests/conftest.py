@@ -101,10 +101,16 @@ def broken():
 
 @pytest.fixture
 def invoke() -> Invoke:
-    """Run the command line in this process."""
+    """Run the command line in this process, conversions too: torch is here already, a child would import it again.
+
+    tests/commands/test_isolation.py has conversions as they are by default, and so has `conversion`.
+    """
 
     def run(*args: object) -> Result:
-        return CliRunner().invoke(main, [str(a) for a in args])
+        words = [str(a) for a in args]
+        if words[0] == "convert":
+            words.insert(1, "--no-isolate")
+        return CliRunner().invoke(main, words)
 
     return run
 

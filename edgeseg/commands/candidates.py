@@ -65,7 +65,7 @@ class Candidate:
 
 @contextlib.contextmanager
 def load_candidates(
-    bundle: Bundle, runtimes: Sequence[str], device: str, threads: int | None
+    bundle: Bundle, runtimes: Sequence[str], device: str, threads: int | None, isolate: bool = False
 ) -> Iterator[tuple[list[Candidate], list[Row]]]:
     """Every artifact on every runtime that reads its format.
 
@@ -74,6 +74,7 @@ def load_candidates(
         runtimes: names; all engines where empty, and then one that is not installed is no error.
         device: of the runtimes, or "auto".
         threads: CPU threads, None for the engines' own choice.
+        isolate: whether each gets a process of its own.
 
     Yields:
         The loaded candidates, and a row with the reason for each pair that could not be loaded.
@@ -83,7 +84,7 @@ def load_candidates(
     with contextlib.ExitStack() as stack:
         for row, artifact in candidate_rows(bundle, runtimes, device, threads):
             try:
-                candidates.append(load_candidate(stack, bundle, artifact, row))
+                candidates.append(load_candidate(stack, bundle, artifact, row, isolate))
             except (InferenceError, MissingDependency) as error:
                 if runtimes:
                     raise
@@ -106,14 +107,16 @@ def candidate_rows(
                 yield Row(artifact.format, artifact.precision, name, device, threads, size_mb=size_mb), artifact
 
 
-def load_candidate(stack: contextlib.ExitStack, bundle: Bundle, artifact: Artifact, row: Row) -> Candidate:
+def load_candidate(
+    stack: contextlib.ExitStack, bundle: Bundle, artifact: Artifact, row: Row, isolate: bool = False
+) -> Candidate:
     """Load an artifact on the runtime and device of its row, for as long as `stack` lives.
 
     Raises:
         InferenceError, MissingDependency: as `edgeseg.runtimes.opening.open_session`.
     """
     session = stack.enter_context(
-        open_session(bundle, artifact, row.runtime, device=row.device, threads=row.threads)
+        open_session(bundle, artifact, row.runtime, device=row.device, threads=row.threads, isolate=isolate)
     )
     row.device = session.device
     run = nchw_runner(session.run, session.inputs, session.outputs)

@@ -10,6 +10,7 @@ import click
 
 from edgeseg import plugins
 from edgeseg.commands.compressing import compress_source, open_session, unlabelled_option, work_folder
+from edgeseg.commands.isolation import ContainedCommand
 from edgeseg.commands.sources import source_options
 from edgeseg.dataset import FrameFolder, read_folder
 from edgeseg.durable import check_target
@@ -24,6 +25,7 @@ DEFAULT_PRECISIONS = (Precision.FP32, Precision.INT8)
 
 
 @click.command(
+    cls=ContainedCommand,
     epilog="Example: edgeseg convert head.safetensors --calibration frames -o head.edgeseg; "
     "your own module: edgeseg convert mypkg.models:unet --weights unet.pth --size 256x256 --mean 0.449 --std 0.226 "
     "--calibration frames -o mine.edgeseg"

@@ -13,6 +13,7 @@ import click
 import numpy as np
 
 from edgeseg.bundle import open_bundle
+from edgeseg.commands.isolation import isolate_option
 from edgeseg.commands.progress import progress
 from edgeseg.errors import BadInput
 from edgeseg.frames import FrameItem, FrameSource, open_frames
@@ -99,6 +100,7 @@ class _ClipOutput:
 @click.option("--device", default="auto", show_default=True, help="A device of the engine.")
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="CPU threads of the engine.")
 @click.option("--precision", type=click.Choice([str(p) for p in Precision]), help="Only artifacts of this precision.")
+@isolate_option(False, "Run the engine in a process of its own, with limits and in a sandbox.")
 @click.option("--csv", "csv_file", type=_FILE, help="Where the figures go; by default OUTPUT/results.csv.")
 def run(
     bundle: Path,
@@ -108,6 +110,7 @@ def run(
     device: str,
     threads: int,
     precision: str | None,
+    isolate: bool,
     csv_file: Path | None,
 ) -> None:
     """Segment the frames of INPUT with BUNDLE.
@@ -128,7 +131,9 @@ def run(
     opened = open_bundle(bundle)
     with (
         open_frames(input) as source,
-        load(opened, runtime=runtime, device=device, precision=precision, threads=threads) as segmenter,
+        load(
+            opened, runtime=runtime, device=device, precision=precision, threads=threads, isolate=isolate
+        ) as segmenter,
     ):
         timings, damage = _segment_all(source, segmenter, output, csv_file)
         click.echo(_closing_line(timings, segmenter, output))
