@@ -16,7 +16,7 @@ from edgeseg.converters.fit import Epoch
 from edgeseg.converters.latency import OpenSession, Proof, Stopwatch, with_module
 from edgeseg.converters.macs import macs, parameters
 from edgeseg.converters.pool import build_pool
-from edgeseg.converters.provenance import tool_versions
+from edgeseg.converters.provenance import tool_versions, weights_sha256
 from edgeseg.converters.prune import prune
 from edgeseg.converters.quantization_aware import quantization_aware
 from edgeseg.converters.recipe import Distill, Prune, Quantize, Recipe, Sparsify
@@ -118,19 +118,30 @@ def compress(
         "threads": torch.get_num_threads(),
     }
     say(f"source: {_size(dense, example)}, Dice {100 * record['score_source']:.2f} on {len(frames.held)} held frames")
+    weights = [weights_sha256(dense)]
+
+    def tie(stage: str) -> None:
+        """By hash, what went into a stage and what came out of it."""
+        weights.append(weights_sha256(module))
+        record[stage] |= {"inputs": [weights[-2], *record["pool"]["sha256"]], "outputs": [weights[-1]]}
+
     module: nn.Module
     if recipe.distill:
         timed = stopwatch.latency_ms if recipe.distill.latency_ms is not None else None
         module, record["distill"] = distill(teaching, recipe.distill, timed, lambda c: say(_candidate(c)))
+        tie("distill")
     else:
         module = copy.deepcopy(dense)
     missed = ""
     if recipe.prune:
         record["prune"], missed = _prune(module, recipe.prune, teaching, stopwatch, example, say)
+        tie("prune")
     if recipe.sparsify:
         module, record["sparsify"] = _sparsify(module, recipe.sparsify, teaching, example, say)
+        tie("sparsify")
     if recipe.quantize.aware_samples:
         record["quantize"] = _aware(module, recipe.quantize, teaching)
+        tie("quantize")
     record["score"] = teaching.score(module)
     say(f"result: {_size(module, example)}, Dice {100 * record['score']:.2f}")
     proof = stopwatch.prove(module)

@@ -35,10 +35,12 @@ from edgeseg.self_test import Expected, baseline_of, network_input, preprocess_s
 from edgeseg.types import (
     Artifact,
     FileRecord,
+    Format,
     Gates,
     Golden,
     Manifest,
     Parity,
+    Precision,
     Preprocess,
     Provenance,
     Refusal,
@@ -123,13 +125,13 @@ def convert(
     refused: list[Refusal] = []
     reasons: list[str] = []
     traces: list[dict[str, Any]] = []
-    made_of, measured_on = weights_sha256(network.network), evaluation.sha256()
+    hashes = _Hashes(weights_sha256(network.network.module), calibration.sha256(), evaluation.sha256())
     with new_folder(output) as staging, tempfile.TemporaryDirectory(prefix="work.", dir=staging) as work_folder:
         work = Workspace(network, Path(work_folder), inputs)
         for step in steps:
             done = _run_step(step, work, evidence, wanted=step.makes in wanted)
             report(done)
-            traces.append(_trace(step, done, work, made_of, measured_on))
+            traces.append(_trace(step, done, work, hashes))
             if done.reason:
                 reasons.append(done.reason)
             if done.wanted and done.artifact:
@@ -310,7 +312,7 @@ def _provenance(
         network={
             "macs": macs(network.network, network.example),
             "parameters": parameters(network.network),
-            "sha256": weights_sha256(network.network),
+            "sha256": weights_sha256(network.network.module),
             "made_of": source.origin.get("sha256"),
         },
         compression=compressed.record if compressed else {},
@@ -321,17 +323,35 @@ def _provenance(
     )
 
 
-def _trace(step: Step, done: StepReport, work: Workspace, network: str, measured_on: str) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class _Hashes:
+    """SHA-256 of what goes into a conversion: the network's weights and the two sets of frames."""
+
+    network: str
+    calibration: str
+    evaluation: str
+
+
+def _trace(step: Step, done: StepReport, work: Workspace, hashes: _Hashes) -> dict[str, Any]:
     """A step with its options, and by SHA-256 what it was made of, what it made, and the frames it was measured on."""
-    if step.needs is None:
-        inputs = [network]
-    else:
-        inputs = [file_record(work.made[step.needs], work.folder).sha256] if step.needs in work.made else []
+    inputs = [hashes.network]
+    if step.needs is not None:
+        inputs = [file_record(f, work.folder).sha256 for f in _files(work, step.needs)]
+    if step.makes[1] is Precision.INT8:
+        inputs.append(hashes.calibration)
     return {
         "step": type(step).__name__,
         "makes": list(step.makes),
         "options": asdict(step),  # type: ignore[call-overload]
         "inputs": inputs,
         "outputs": [f.sha256 for f in done.artifact.files] if done.artifact else [],
-        "measured_on": measured_on,
+        "measured_on": hashes.evaluation,
     }
+
+
+def _files(work: Workspace, kind: Kind) -> list[Path]:
+    """The files of an artifact made earlier; none where it failed."""
+    main = work.made.get(kind)
+    if main is None:
+        return []
+    return [main, main.with_suffix(".bin")] if kind[0] is Format.OPENVINO else [main]

@@ -53,7 +53,7 @@ def student_of(source: Source, distill: Distill, options: dict[str, Any] | None 
             f"{distill.student} takes sizes divisible by {model.divisor}, the source has "
             f"{preprocess.height}x{preprocess.width}"
         )
-    take_over(model, source.network.module)  # type: ignore[arg-type]
+    take_over(model, source.network.module)
     return model
 
 

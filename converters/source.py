@@ -55,7 +55,7 @@ class Source:
     """
 
     name: str
-    network: nn.Module
+    network: Normalised
     preprocess: Preprocess
     classes: tuple[str, ...]
     origin: dict[str, Any]
@@ -80,6 +80,7 @@ class Source:
 class Normalised(nn.Module):
     """`(pixel / 255 - mean) / std` in front of a module, and its logits picked out of what it returns."""
 
+    module: nn.Module
     scale: Tensor
     shift: Tensor
 

@@ -16,10 +16,12 @@ from edgeseg.commands.progress import progress
 from edgeseg.commands.rows import SHARED_WITH_PARITY, Report
 from edgeseg.commands.sources import source_options
 from edgeseg.dataset import FrameFolder, Sample, outline_offset, read_folder, read_pair
-from edgeseg.errors import BadInput, EdgesegError
+from edgeseg.errors import BadInput, EdgesegError, InferenceError
+from edgeseg.execution import recorded
 from edgeseg.gates import Judged, failures, judge, judge_task
 from edgeseg.golden import read_frame, read_logits, read_mask
 from edgeseg.parity import ReferenceFrame, RunLogits, reference_frame
+from edgeseg.self_test import read_expected, self_test
 from edgeseg.types import Bundle, Gates, Mask, Parity, Precision
 
 EVALUATION_SPLITS = ("test", "val")
@@ -149,8 +151,36 @@ def _logit_error(candidate: Candidate) -> float:
 def fill_execution(candidates: Iterable[Candidate]) -> None:
     """Fill what each engine really ran, from its own records."""
     for candidate in candidates:
-        if candidate.session is not None:
+        if candidate.session is None:
+            continue
+        try:
             candidate.row.executed = candidate.session.execution()
+        except InferenceError as error:
+            if candidate.row.passed is not False:
+                candidate.fail(error)
+
+
+def self_test_candidates(bundle: Bundle, candidates: Sequence[Candidate], *, alone: bool) -> None:
+    """Run the self-test of each candidate and fill what it executed and, where that failed, its verdict.
+
+    Args:
+        bundle: of the candidates.
+        candidates: loaded, their rows compared.
+        alone: whether the golden frames are all there is: then tolerances that were recorded for this runtime at
+            conversion decide, and not the gates, which are for more frames.
+    """
+    expected = read_expected(bundle)
+    for candidate in candidates:
+        row, artifact, session = candidate.row, candidate.artifact, candidate.session
+        if artifact is None or session is None or not candidate.comparison.frames or not expected:
+            continue
+        result = self_test(bundle, artifact, row.runtime, session, expected)
+        row.executed = result.executed
+        if result.reasons:
+            row.failed = (*result.reasons, *(row.failed or ()))
+            row.passed, row.reason = False, result.reasons[0]
+        elif alone and recorded(artifact, row.runtime, row.device):
+            row.passed, row.reason, row.failed = True, None, None
 
 
 def measure_accuracy(

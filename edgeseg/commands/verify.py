@@ -9,11 +9,12 @@ import click
 
 from edgeseg.bundle import open_bundle
 from edgeseg.commands.candidates import load_candidates, torch_candidates
+from edgeseg.commands.isolation import isolate_option, isolated
 from edgeseg.commands.keys import describe_signer, key_option
 from edgeseg.commands.measuring import (
     compare_candidates,
-    fill_execution,
     measuring_options,
+    self_test_candidates,
 )
 from edgeseg.commands.rows import Report, findings, intervals, print_rows, untested
 from edgeseg.errors import BadInput
@@ -29,6 +30,7 @@ from edgeseg.trust import check_current, trusted_keys
 @key_option
 @measuring_options
 @click.option("--threads", type=click.IntRange(1), help="CPU threads; the engines' own choice by default.")
+@isolate_option(None, "Run each engine in a process of its own; by default where no trusted key signed BUNDLE.")
 def verify(
     bundle: Path,
     trusted: tuple[Path, ...],
@@ -39,6 +41,7 @@ def verify(
     threads: int | None,
     json_path: Path | None,
     source: str | None,
+    isolate: bool | None,
     **options: Any,
 ) -> int:
     """Check every file of BUNDLE, run every artifact on every runtime present, hold the differences against the gates.
@@ -55,17 +58,19 @@ def verify(
         click.echo(f"{bundle}: {describe_signer(opened.signer)}")
     if source and not data:
         raise BadInput("--source needs --data: the golden frames already have the source's results")
-    with load_candidates(opened, runtimes, device, threads) as (candidates, missing):
+    with load_candidates(opened, runtimes, device, threads, isolated(isolate, opened)) as (candidates, missing):
         report = Report(str(bundle), describe())
         baselines = torch_candidates(source, options, opened, threads) if source else []
         compare_candidates(opened, candidates, baselines, report, data, split)
-        fill_execution(candidates)
+        self_test_candidates(opened, candidates, alone=data is None)
     report.rows += missing
     if json_path:
         report.write(json_path)
     print_rows(f"{opened.manifest.name}: against {report.reference}", report.rows)
-    for line in (*findings(report.rows), *intervals(report.rows), *filter(None, [untested(report.rows)])):
+    for line in (*findings(report.rows), *intervals(report.rows)):
         click.echo(line)
+    if data and (gaps := untested(report.rows)):
+        click.echo(gaps)
     failed = [r for r in report.rows if r.passed is False]
     passed = [r for r in report.rows if r.passed]
     absent = sum(r.passed is None and r.format != "torch" for r in report.rows)
