@@ -27,7 +27,7 @@ def page(frontier: Frontier, svg: str) -> str:
     return template.render(
         frontier=frontier,
         colours=COLOURS,
-        svg=Markup(_inline(svg, _description(frontier))),
+        svg=Markup(inline(svg, _description(frontier))),
         headings=headings,
         rows=[(_kind(p, frontier.best), row) for p, row in zip(frontier.by_latency, cells, strict=True)],
         numeric=[all(row[i] is None or _is_number(row[i] or "") for row in cells) for i in range(len(headings))],
@@ -37,7 +37,8 @@ def page(frontier: Frontier, svg: str) -> str:
     )
 
 
-def _inline(svg: str, description: str) -> str:
+def inline(svg: str, description: str) -> str:
+    """The SVG of `draw` as an element of a page, which has the colours of COLOURS as variables of the same names."""
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     for name, colour in COLOURS.items():
         svg = svg.replace(colour, f"var(--{name})")
