@@ -34,7 +34,7 @@ class Clip:
     """
 
     def __init__(self, path: Path) -> None:
-        """Open a clip. Raises BadInput where it cannot be opened or its frames have more than 2**28 pixels."""
+        """Open a clip. Raises BadInput where it cannot be opened or its frames have more than 2**26 pixels."""
         self._path = path
         # FFmpeg's own messages would stand beside the one line that edgeseg prints. Read once, when FFmpeg is loaded.
         os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")

@@ -95,7 +95,7 @@ def hostile_bundle(
     Args:
         scene: where to.
         files: other contents, by path inside the bundle.
-        only: keep the artifacts of one format.
+        only: keep the first artifact of a format, and no other.
         change: made to the JSON of the manifest, after the hashes are set.
         spoil: made to the folder in the end.
     """
@@ -104,8 +104,9 @@ def hostile_bundle(
     (folder / SIGNATURE).unlink(missing_ok=True)
     content = json.loads((folder / MANIFEST).read_bytes())
     if only is not None:
-        dropped = [a for a in content["artifacts"] if a["format"] != only]
-        content["artifacts"] = [a for a in content["artifacts"] if a["format"] == only]
+        kept = next(a for a in content["artifacts"] if a["format"] == only)
+        dropped = [a for a in content["artifacts"] if a is not kept]
+        content["artifacts"] = [kept]
         for record in (r for a in dropped for r in a["files"]):
             (folder / record["path"]).unlink()
     for name, data in (files or {}).items():

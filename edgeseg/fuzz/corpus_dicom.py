@@ -72,11 +72,13 @@ def _nested(depth: int) -> bytes:
 
 def _deflated() -> bytes:
     """The deflated transfer syntax: the whole data set is compressed, here 2 GB of zeros behind a sound beginning."""
-    deflate = zlib.compressobj(9, zlib.DEFLATED, -15)
+    deflate = zlib.compressobj(1, zlib.DEFLATED, -15)
     head = _dicom()[len(_headed(b"", _EXPLICIT)) :]
     head += _element(0x7FE1, 0x10, "OB", b"", 2**31)
-    parts = [deflate.compress(head), *(deflate.compress(bytes(1 << 24)) for _ in range(128)), deflate.flush()]
-    return _headed(b"".join(parts), _DEFLATED)
+    start = deflate.compress(head) + deflate.flush(zlib.Z_FULL_FLUSH)
+    # After a full flush a piece stands alone, so that one can be repeated.
+    piece = deflate.compress(bytes(1 << 24)) + deflate.flush(zlib.Z_FULL_FLUSH)
+    return _headed(start + piece * 128 + deflate.flush(), _DEFLATED)
 
 
 def _rle() -> bytes:

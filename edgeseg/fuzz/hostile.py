@@ -54,7 +54,7 @@ def try_corpus(bench: Workbench, cases: Sequence[Case], advance: Callable[[], No
 def _frames(bench: Workbench) -> Path:
     """A folder of sound frames, made of the golden ones."""
     folder = bench.root / "frames"
-    (folder / "images").mkdir(parents=True)
+    (folder / "images").mkdir(parents=True, exist_ok=True)
     for index, golden in enumerate(bench.bundle.manifest.golden[:_FRAMES]):
         cv2.imwrite(str(folder / "images" / f"{index:03d}.png"), read_frame(golden))
     return folder
