@@ -230,7 +230,7 @@ _RANGES: dict[str, tuple[float, float | None]] = {
     "truth_weight": (0, 1),
     "logit_error_max": (0, None),
     "agreement_min": (0, 1),
-    "sqnr_db_min": (-200, 200),
+    "sqnr_db_min": (-1000, 1000),
     "hd95_max": (0, 1),
     "area_difference_max": (0, None),
     "shift_max": (0, 1),

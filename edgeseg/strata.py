@@ -41,14 +41,16 @@ def strata(frames: Sequence[FrameDifference], small_share: float) -> tuple[Strat
     empty = [f for f in frames if f.source_area == 0]
     small = [f for f in frames if 0 < f.source_area < small_share]
     return (
-        _stratum(EMPTY, empty, "no empty frames in the evaluation data: false positives on empty frames not tested"),
+        _stratum(
+            EMPTY, empty, "no empty frames in the evaluation data: false positives on empty frames were not tested"
+        ),
         _stratum(
             SMALL,
             small,
             f"no frames with a foreground below {small_share:.0%} of the pixels in the evaluation data: "
-            "small structures not tested",
+            "small structures were not tested",
         ),
-        _stratum(WORST_TENTH, worst_tenth(frames), "no frames in the evaluation data: the worst tenth not tested"),
+        _stratum(WORST_TENTH, worst_tenth(frames), "no frames in the evaluation data: the worst tenth was not tested"),
         _worst_exam([f for f in frames if f.exam]),
     )
 
@@ -94,7 +96,9 @@ def _stratum(name: str, frames: Sequence[FrameDifference], missing: str) -> Stra
 def _worst_exam(frames: Sequence[FrameDifference]) -> Stratum:
     """Each figure of the exam in which it is worst."""
     if not frames:
-        return Stratum(EXAM, 0, "no exam ids in the evaluation data (index.csv, exam_id): the worst exam not tested")
+        return Stratum(
+            EXAM, 0, "no exam ids in the evaluation data (index.csv, exam_id): the worst exam was not tested"
+        )
     exams: dict[str, list[FrameDifference]] = defaultdict(list)
     for frame in frames:
         exams[frame.exam].append(frame)

@@ -344,7 +344,7 @@ class Gates:
     logit_error_max: float | None = 1e-3
     agreement_min: float | None = 0.995
     sqnr_db_min: float | None = 20.0
-    hd95_max: float | None = 0.005
+    hd95_max: float | None = 0.01
     area_difference_max: float | None = 0.01
     shift_max: float | None = 0.0005
     hc_difference_max_mm: float | None = 0.5

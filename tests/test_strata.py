@@ -33,9 +33,9 @@ def test_every_stratum_is_there_and_a_missing_one_says_what_was_not_tested() -> 
     assert [s.name for s in result.strata] == [EMPTY, SMALL, WORST_TENTH, EXAM]
     assert [s.frames for s in result.strata] == [0, 0, 1, 0]
     assert missing(result) == [
-        "no empty frames in the evaluation data: false positives on empty frames not tested",
-        "no frames with a foreground below 5% of the pixels in the evaluation data: small structures not tested",
-        "no exam ids in the evaluation data (index.csv, exam_id): the worst exam not tested",
+        "no empty frames in the evaluation data: false positives on empty frames were not tested",
+        "no frames with a foreground below 5% of the pixels in the evaluation data: small structures were not tested",
+        "no exam ids in the evaluation data (index.csv, exam_id): the worst exam was not tested",
     ]
     assert find(result, EMPTY) is None
     assert find(result, WORST_TENTH) == result.strata[2]

@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import fields
 from pathlib import Path
 from time import perf_counter
 
@@ -29,10 +30,11 @@ from edgeseg.manifest import records
 from edgeseg.parity import RunLogits, nchw_runner
 from edgeseg.preprocess import to_input
 from edgeseg.transport import pack, transport_sizes
-from edgeseg.types import Array, Bundle
+from edgeseg.types import Array, Bundle, Gates
 
 RATIOS = (0.0, 0.5, 0.9)
-NO_GATES = "[gates]\nagreement_min = false\nsqnr_db_min = false\ndice_drop_max = false\nworst_dice_min = false\n"
+GATED_STILL = ("logit_error_max", "small_share")
+NO_GATES = "[gates]\n" + "".join(f"{f.name} = false\n" for f in fields(Gates) if f.name not in GATED_STILL)
 
 
 def untrained(module: torch.nn.Module, name: str, **callbacks: object) -> None:

@@ -170,7 +170,7 @@ def intervals(rows: Sequence[Row]) -> list[str]:
 def untested(rows: Sequence[Row]) -> str | None:
     """One line that says which strata the frames did not have; None where they had all of them."""
     said = dict.fromkeys(s.missing for row in rows for s in row.strata or () if s.missing)
-    return f"not tested: {'; '.join(said)}" if said else None
+    return "; ".join(said) or None
 
 
 def findings(rows: Sequence[Row]) -> list[str]:

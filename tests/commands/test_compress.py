@@ -49,7 +49,10 @@ def wide():
     return Wide()
 '''
 POOL = "[pool]\nframes = 96\naugmentation = 'standard'\n"
-LOOSE = "[gates]\ndice_drop_max = 0.1\nhc_increase_max_mm = false\nworst_dice_min = false\nsqnr_db_min = 15\n"
+LOOSE = (
+    "[gates]\ndice_drop_max = 0.1\nexam_dice_drop_max = false\nhc_increase_max_mm = false\nworst_dice_min = false\n"
+    "sqnr_db_min = 15\n"
+)
 STUDENT = "[distill]\nsamples = 1024\nbatch_size = 8\nema_decay = 0.9\nlearning_rate = 1e-2\n"
 SMALL = "[distill.options]\nwidths = [16, 16, 16]\nblocks = [0, 1, 0]\n"
 PRUNE = "[prune]\nratio = 0.5\nsteps = 2\nprotect = false\nsamples = 256\nbatch_size = 8\nema_decay = 0.9\n"
