@@ -136,6 +136,8 @@ def test_ctrl_c_ends_a_child_that_does_not_listen(
     parent = subprocess.Popen(
         [sys.executable, "-c", code, *words],
         env=os.environ | {"PYTHONPATH": str(hostile)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # Ignored, and so inherited, where the tests run in the background of a shell.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     assert parent.stdout is not None
     for line in parent.stdout:

@@ -307,6 +307,15 @@ def test_a_shape_bomb_in_tflite_meets_the_limit() -> None:
         assert before - available_mb() < 900
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C raises KeyboardInterrupt, also where the tests run in the background of a shell."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_interrupting_the_wait_ends_the_child() -> None:
     with IsolatedWorker("onnxruntime", replace(SMALL, run_s=30)) as worker:
         session = worker.load(endless())
