@@ -214,9 +214,9 @@ def _large_constants(data: bytes, scene: Scene) -> bytes:
 def _shapes(data: bytes) -> bytes:
     """Every shape of an image [1, H, W, C] with 30000 as H and W."""
     large = struct.pack("<3i", 1, 30_000, 30_000)
-    for at in range(0, len(data) - 16, 4):
-        batch, height, width, channels = struct.unpack_from("<4i", data, at)
-        if batch == 1 and min(height, width) >= 4 and max(height, width) <= 4096 and 1 <= channels <= 512:
+    for at in range(4, len(data) - 16, 4):
+        length, batch, height, width, channels = struct.unpack_from("<5i", data, at - 4)
+        if (length, batch) == (4, 1) and all(4 <= n <= 4096 for n in (height, width)) and 1 <= channels <= 512:
             data = data[:at] + large + data[at + 12 :]
     return data
 
