@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -16,6 +15,7 @@ from edgeseg import plugins
 from edgeseg.commands.frontier_models import check_classes, open_bundles, open_sources
 from edgeseg.commands.frontier_run import Entry, Plan, describe_data, load_entries, measure, point
 from edgeseg.commands.measuring import engine_options, evaluation_frames, hc_offset
+from edgeseg.commands.remembering import Remembering, command_line
 from edgeseg.commands.sources import source_options
 from edgeseg.commands.table import print_table
 from edgeseg.dataset import read_folder
@@ -24,16 +24,7 @@ from edgeseg.frontier import columns, document
 from edgeseg.frontier.document import Frontier, Limits, Point
 from edgeseg.frontier.judging import judge, reference_of
 
-_ARGUMENTS = "edgeseg.arguments"
 _TOOLS = ("numpy", "opencv-python-headless", "onnxruntime", "openvino", "ai-edge-litert", "torch")
-
-
-class _Remembering(click.Command):
-    """A command that keeps the words it was called with, for the report."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        ctx.meta[_ARGUMENTS] = list(args)
-        return super().parse_args(ctx, args)
 
 
 def _limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -59,7 +50,7 @@ def _limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.command(
-    cls=_Remembering,
+    cls=Remembering,
     epilog="Example: edgeseg frontier dense.edgeseg student.edgeseg --source dense.safetensors --data frames "
     "-o frontier; the same with other limits, nothing measured again: edgeseg frontier --from frontier/frontier.json "
     "--worst-dice 0.9 -o strict",
@@ -124,7 +115,7 @@ def frontier(
     else:
         plan = Plan(runtimes, device, threads, rounds, repeats)
         found = _measured(bundles, sources, options, data, split, plan, reference)
-        found = replace(found, command=shlex.join(["edgeseg", "frontier", *ctx.meta[_ARGUMENTS]]))
+        found = replace(found, command=command_line(ctx))
     changes = {"dice_drop": dice_drop, "hc_increase_mm": hc_increase_mm, "worst_dice": worst_dice}
     limits = replace(found.limits, **{name: value for name, value in changes.items() if value is not None})
     judged = judge(replace(found, limits=limits, reference=reference or found.reference))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shlex
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -16,6 +15,7 @@ from edgeseg import __version__, plugins
 from edgeseg.bundle import open_bundle, read_papers
 from edgeseg.commands.keys import describe_signer, key_option
 from edgeseg.commands.measuring import engine_options, in_a_folder
+from edgeseg.commands.remembering import Remembering, command_line
 from edgeseg.commands.sources import source_options
 from edgeseg.durable import new_file
 from edgeseg.keys import now
@@ -27,20 +27,11 @@ from edgeseg.report.verdict import passes, release
 from edgeseg.trust import check_current, parse_signatures, trusted_keys
 from edgeseg.types import Bundle, Manifest
 
-_ARGUMENTS = "edgeseg.arguments"
 _PAGES = (".html", ".htm")
 
 
-class _Remembering(click.Command):
-    """A command that keeps the words it was called with, for the report."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        ctx.meta[_ARGUMENTS] = list(args)
-        return super().parse_args(ctx, args)
-
-
 @click.command(
-    cls=_Remembering,
+    cls=Remembering,
     epilog="Example: edgeseg report head.edgeseg --data frames --diff last.html -o report.html; "
     "edgeseg report --check report.html",
 )
@@ -102,7 +93,7 @@ def report(
         raise click.UsageError("missing BUNDLE" if bundle is None else "missing -o, the page to write")
     plugins.require("report", "writing a report")
     opened = _open(bundle, trusted)
-    command = shlex.join(["edgeseg", "report", *ctx.meta[_ARGUMENTS]])
+    command = command_line(ctx)
     document = _write(opened, bundle, output, command, frontier_path, previous, options)
     click.echo(release(document, document.read_manifest()))
     click.echo(f"{output}: {output.stat().st_size / 1e6:.2f} MB")

@@ -10,7 +10,7 @@ from typing import Any
 from edgeseg.report.document import Document
 from edgeseg.types import Manifest
 
-_LONG = 6  # records with more entries than this are said by their number
+_LONG, _LARGEST = 6, 24  # lists and records with more entries than this are said by their number
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +37,10 @@ def chain(document: Document, manifest: Manifest) -> tuple[Link, ...]:
 
 
 def line(value: Any) -> str:
-    """Plain types in one line, as `key value, key value`; long lists by their number of entries."""
+    """Plain types in one line, as `key value, key value`; what is long by its number of entries."""
     if isinstance(value, Mapping):
+        if len(value) > _LARGEST:
+            return f"{len(value)} entries"
         return ", ".join(f"{key} {_nested(item)}" for key, item in value.items()) or "none"
     if isinstance(value, Sequence) and not isinstance(value, str):
         short = len(value) <= _LONG and not any(isinstance(item, Mapping) for item in value)

@@ -20,7 +20,7 @@ from edgeseg.report.judging import (
 )
 from edgeseg.types import Artifact, Gates, Latency, Manifest
 
-BETTER, WORSE, SAME = "better", "worse", "about the same"
+BETTER, WORSE, SAME, UNLIMITED = "better", "worse", "about the same", "no limit"
 # Less than this part of what a limit leaves room for, of a latency or of a size is no change worth a word.
 OF_LIMIT, OF_LATENCY, OF_SIZE = 0.05, 0.05, 0.01
 _NOT_LIMITS = ("small_share",)
@@ -37,7 +37,7 @@ class Change:
         old, new: the values.
         style: how they are printed.
         relative: whether the change is printed in percent of the old value.
-        word: BETTER, WORSE or SAME.
+        word: BETTER, WORSE or SAME; UNLIMITED for a figure that no gate limits.
     """
 
     artifact: str
@@ -134,9 +134,10 @@ def _of_gates(name: str, where: str, old: tuple[Judged, ...], new: tuple[Judged,
 
 def _gate_word(gate: Judged, old: float, new: float) -> str:
     """By the room that the limit leaves: of a share of 1 what is left to 1, of dB one, else the limit itself."""
+    if gate.limit is None:
+        return UNLIMITED
     lower = is_lower_limit(gate.gate)
-    limit = gate.limit or 0.0
-    room = limit if not lower else 1 - limit if limit < 1 else 1 / OF_LIMIT
+    room = gate.limit if not lower else 1 - gate.limit if gate.limit < 1 else 1 / OF_LIMIT
     if abs(new - old) <= OF_LIMIT * abs(room):
         return SAME
     return BETTER if (new > old) == lower else WORSE

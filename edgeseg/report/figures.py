@@ -61,8 +61,9 @@ class Figure:
 
     @property
     def text(self) -> str:
-        """As it is printed."""
-        return format(self.value, self.style)
+        """As it is printed; a zero has no sign."""
+        text = format(self.value, self.style)
+        return text.lstrip("+-") if not isinstance(self.value, str) and not float(text) else text
 
 
 Named = Iterator[tuple[str, Figure]]
