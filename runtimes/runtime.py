@@ -53,8 +53,8 @@ class Layer:
 class DeviceProof:
     """Whether a device ran the probe model right on this machine; `reason` says why not, in one line.
 
-    `verified` is False for devices that edgeseg's own tests never ran on. `executed` is what ran the probe model, by the
-    engine's own record.
+    `verified` is False for devices that edgeseg's own tests never ran on. `executed` is what ran the probe model, by
+    the engine's own record.
     """
 
     name: str

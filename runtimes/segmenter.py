@@ -15,6 +15,7 @@ from edgeseg.errors import BadInput, EdgesegError, InferenceError, SelfTestFaile
 from edgeseg.preprocess import to_input, to_mask
 from edgeseg.runtimes.choice import Candidate, candidates, fastest
 from edgeseg.runtimes.sandbox import Limits
+from edgeseg.trust import Keys
 from edgeseg.types import Array, Artifact, Bundle, Execution, Layout, Mask, Precision, Preprocess
 
 
@@ -121,6 +122,7 @@ def load(
     isolate: bool | Limits = False,
     strict: bool = False,
     self_test: bool = False,
+    trusted_keys: Keys | None = None,
 ) -> Segmenter:
     """Load the best artifact of a bundle.
 
@@ -139,10 +141,11 @@ def load(
             layers fall back than at conversion.
         self_test: whether to run the golden frames first and compare with what was recorded at conversion; tenths of
             a second.
+        trusted_keys: as `open_bundle`; a bundle that is open already is opened again.
 
     Raises:
         BadInput: an unknown runtime or precision, or nothing in the bundle that fits them.
-        BundleError: `bundle` is a path and not an intact bundle.
+        BundleError: `bundle` is a path and not an intact bundle, or not signed by a trusted key (SignatureError).
         MissingDependency: the engine of the runtime asked for is not installed.
         NoSuchDevice: no runtime has the device, or it does not work here.
         ExecutionMismatch: `strict`, and every artifact ran otherwise than asked for.
@@ -151,7 +154,7 @@ def load(
     """
     if runtime != "auto" and runtime not in plugins.RUNTIMES:
         raise BadInput(f"unknown runtime {runtime!r}, expected auto or one of {', '.join(plugins.RUNTIMES)}")
-    opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
+    opened = _opened(bundle, trusted_keys)
     wanted = _precision(precision)
     possible = candidates(opened, runtime, wanted)
     winner, skipped = fastest(opened, possible, device=device, threads=threads, isolate=isolate, strict=strict)
@@ -163,6 +166,13 @@ def load(
         winner.session.close()
         raise
     return Segmenter(opened, winner, skipped)
+
+
+def _opened(bundle: Bundle | Path | str, trusted_keys: Keys | None) -> Bundle:
+    if isinstance(bundle, Bundle):
+        # Opened without these keys, so that nobody has vouched for it yet.
+        return bundle if trusted_keys is None else open_bundle(bundle.path, trusted_keys=trusted_keys)
+    return open_bundle(bundle, trusted_keys=trusted_keys)
 
 
 def _precision(precision: Precision | str | None) -> Precision | None:

@@ -101,6 +101,8 @@ class _ClipOutput:
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="CPU threads of the engine.")
 @click.option("--precision", type=click.Choice([str(p) for p in Precision]), help="Only artifacts of this precision.")
 @isolate_option(False, "Run the engine in a process of its own, with limits and in a sandbox.")
+@click.option("--strict", is_flag=True, help="Fail where the engine uses another device or precision, or falls back.")
+@click.option("--self-test", is_flag=True, help="Run the golden frames first; fail where they come out otherwise.")
 @click.option("--csv", "csv_file", type=_FILE, help="Where the figures go; by default OUTPUT/results.csv.")
 def run(
     bundle: Path,
@@ -111,6 +113,8 @@ def run(
     threads: int,
     precision: str | None,
     isolate: bool,
+    strict: bool,
+    self_test: bool,
     csv_file: Path | None,
 ) -> None:
     """Segment the frames of INPUT with BUNDLE.
@@ -132,7 +136,14 @@ def run(
     with (
         open_frames(input) as source,
         load(
-            opened, runtime=runtime, device=device, precision=precision, threads=threads, isolate=isolate
+            opened,
+            runtime=runtime,
+            device=device,
+            precision=precision,
+            threads=threads,
+            isolate=isolate,
+            strict=strict,
+            self_test=self_test,
         ) as segmenter,
     ):
         timings, damage = _segment_all(source, segmenter, output, csv_file)
@@ -248,5 +259,6 @@ def _figure(value: float | None, digits: int) -> str:
 def _closing_line(timings: Sequence[Timing], segmenter: Segmenter, output: Path) -> str:
     figures = ", ".join(f"{stage} {np.median([getattr(t, stage) for t in timings]):.2f}" for stage in _STAGES)
     frames = "1 frame" if len(timings) == 1 else f"{len(timings)} frames"
-    where = f"{segmenter.artifact.name} on {segmenter.runtime} {segmenter.device}"
+    ran = segmenter.execution
+    where = f"{segmenter.artifact.name} on {segmenter.runtime} {segmenter.device}, ran in {ran.precision}"
     return f"{frames}, median ms: {figures} ({where}); results in {output}"

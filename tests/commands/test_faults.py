@@ -50,7 +50,8 @@ def colour_bundle(tmp_path_factory: pytest.TempPathFactory, user: Path, frames: 
         colour = np.stack([gray // 3, np.roll(gray, 4, 1) // 2, gray], -1)
         cv2.imwrite(str(folder / "rgb" / "images" / path.name), colour)
     target = folder / "colour.edgeseg"
-    args = ["convert", "usermodels:colour", "--size", "64x96", "--channels", "3", "--calibration", folder / "rgb", "-o", target]
+    source = ["usermodels:colour", "--size", "64x96", "--channels", "3"]
+    args = ["convert", *source, "--calibration", folder / "rgb", "-o", target]
     result = CliRunner().invoke(main, [str(a) for a in [*args, "--format", "onnx", "--precision", "fp32"]])
     assert result.exit_code == 0, result.output
     return target
@@ -209,3 +210,18 @@ def test_the_untouched_bundle_passes(bundle: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
 
 
+def test_strict_and_the_self_test_stop_a_run_before_a_frame(
+    invoke: Callable[..., Any], bundle: Path, frames: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    args = ["run", bundle, frames / "images", "--runtime", "openvino", "--precision", "int8", "-o"]
+    done = invoke(*args, tmp_path / "right", "--strict", "--self-test")
+    assert done.exit_code == 0, done.output
+    assert "openvino-int8 on openvino cpu, ran in int8" in done.stdout
+    record = Execution("CPU", "fp16", 0, 20, {"CPU": 20}, {"fp16": 20})
+    monkeypatch.setattr(openvino_runtime.OpenVinoSession, "_inspect", lambda self: record)
+    for option in ("--strict", "--self-test"):
+        done = invoke(*args, tmp_path / "wrong", option)
+        assert done.exit_code == 1
+        assert "an int8 artifact ran in fp16" in done.stderr
+        assert done.stderr.count("\n") == 1
+        assert not (tmp_path / "wrong").exists()
