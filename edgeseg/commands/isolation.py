@@ -25,8 +25,8 @@ _WORDS, _DEBUG = "edgeseg.words", "edgeseg.debug"
 _PARENT = "EDGESEG_PARENT"
 _SHARE_OF_MEMORY = 0.75
 _GB = 10**9
-_PATIENCE_S = (3.0, 3.0, 3.0)  # some converters swallow the first Ctrl-C
-_OWN_CODES = (0, 1, 2, 130)
+_PATIENCE_S = (5.0, 5.0, 5.0)  # some converters swallow the first Ctrl-C
+_OWN_CODES, _INTERRUPTED = (0, 1, 2), 130
 _NO_MEMORY = re.compile(r"bad_?alloc|alloc\w* memory|out of memory|MemoryError", re.IGNORECASE)
 
 
@@ -115,24 +115,26 @@ class _Child:
             code = self._process.wait(60 * self._minutes)
         except subprocess.TimeoutExpired:
             limit = f"the limit of {self._minutes:g} minutes (--limit-time) and was ended"
-            raise ConversionError(f"the {self._what} took longer than {limit}: nothing was written") from None
+            raise ConversionError(f"the {self._what} took longer than {limit}: no bundle was written") from None
         except KeyboardInterrupt:
-            if self._interrupt() == 130:
-                return 130  # it has said so itself
+            self._interrupt()
             raise
         if code in _OWN_CODES:
             return code
+        if code == _INTERRUPTED:
+            raise KeyboardInterrupt
         raise ConversionError(
             f"the {self._what} crashed ({ending(code)}) within {self._memory_gb:.3g} GB of memory (--limit-memory): "
-            "nothing was written; the file may be damaged or hostile"
+            "no bundle was written; the file may be damaged or hostile"
         )
 
-    def _interrupt(self) -> int | None:
+    def _interrupt(self) -> None:
+        """Let the child clear up; whoever waits for it kills what does not listen."""
         for seconds in _PATIENCE_S:
             self._signal(signal.SIGINT)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                return self._process.wait(seconds)
-        return None
+                self._process.wait(seconds)
+                return
 
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -147,16 +149,19 @@ def _contained(what: str, memory_gb: float) -> Iterator[None]:
     limit_data(int(memory_gb * _GB))
     try:
         yield
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent may ask again, and says so to the user
+        sys.exit(_INTERRUPTED)
     except (click.ClickException, click.Abort, click.exceptions.Exit, OSError):
         raise
     except Exception as error:
         if _NO_MEMORY.search(f"{error!r} {error.__cause__!r}"):
             limit = f"the limit of {memory_gb:.3g} GB (--limit-memory)"
-            raise ConversionError(f"the {what} needs more memory than {limit}: nothing was written") from error
+            raise ConversionError(f"the {what} needs more memory than {limit}: no bundle was written") from error
         if isinstance(error, EdgesegError):
             raise
         reason = f"{type(error).__name__}: {error}"[:300]
-        raise ConversionError(f"the {what} failed ({reason}); --debug shows where: nothing was written") from error
+        raise ConversionError(f"the {what} failed ({reason}); --debug shows where: no bundle was written") from error
 
 
 def _options() -> list[click.Parameter]:

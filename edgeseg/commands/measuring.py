@@ -174,7 +174,12 @@ def self_test_candidates(bundle: Bundle, candidates: Sequence[Candidate], *, alo
         row, artifact, session = candidate.row, candidate.artifact, candidate.session
         if artifact is None or session is None or not candidate.comparison.frames or not expected:
             continue
-        result = self_test(bundle, artifact, row.runtime, session, expected)
+        try:
+            result = self_test(bundle, artifact, row.runtime, session, expected)
+        except InferenceError as error:
+            if row.passed is not False:
+                candidate.fail(error)
+            continue
         row.executed = result.executed
         if result.reasons:
             row.failed = (*result.reasons, *(row.failed or ()))
