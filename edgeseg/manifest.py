@@ -72,7 +72,7 @@ def parse_sealed(data: bytes, where: str, what: str, newest: int, first_with_dig
     try:
         content = strict_json(data)
         schema = content.get("schema") if isinstance(content, dict) else None
-        if not isinstance(schema, int) or schema < 1:
+        if type(schema) is not int or schema < 1:  # true is an int too
             raise ValueError("it has no schema number")
         if schema > newest:
             raise BundleTooNew(f"{where} has schema {schema}, this edgeseg reads up to {newest}: upgrade edgeseg")

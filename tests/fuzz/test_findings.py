@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,13 @@ from edgeseg.bundle import file_record
 from edgeseg.converters import onnx_fold
 from edgeseg.converters.torch_from_onnx import load_onnx
 from edgeseg.converters.weights import read_tensors
-from edgeseg.errors import BundleError, ConversionError, UnsupportedModel
+from edgeseg.errors import BundleError, ConversionError, SignatureError, UnsupportedModel
 from edgeseg.fuzz.corpus_models import endless_models
 from edgeseg.fuzz.fields_media import encode_npy
 from edgeseg.fuzz.onnx_wire import external, graph, model, node, value
 from edgeseg.golden import read_logits
 from edgeseg.manifest import decode_manifest, seal
+from edgeseg.trust import Signature, parse_signatures
 from edgeseg.types import FileRecord, Golden
 
 
@@ -80,3 +82,10 @@ def test_weights_outside_of_a_source_are_not_read(tmp_path: Path) -> None:
             ConversionError, match=r"a\.onnx (keeps weights in files outside|is not a valid ONNX model)"
         ):
             load_onnx(folder / "a.onnx")
+
+
+def test_true_is_no_schema() -> None:
+    content = {"schema": 1, "signatures": [asdict(Signature("0" * 64, "2026-01-31T12:00:00Z", "0" * 128))]}
+    assert len(parse_signatures(seal(content))) == 1
+    with pytest.raises(SignatureError, match="no schema number"):
+        parse_signatures(seal({**content, "schema": True}))
