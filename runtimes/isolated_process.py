@@ -9,7 +9,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import weakref
 from collections.abc import Mapping
@@ -22,6 +21,7 @@ from edgeseg import errors
 from edgeseg.errors import EdgesegError, EngineCrashed, EngineTimeout, InferenceError, MissingDependency
 from edgeseg.runtimes.isolated_messages import LARGEST_PACKET, Failed, Reply, Request
 from edgeseg.runtimes.sandbox import Limits, ending
+from edgeseg.runtimes.scratch import new_scratch
 
 # The sandbox comes first: while there is one thread, and before any code of an engine runs.
 _START = """
@@ -76,18 +76,19 @@ class EngineProcess:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         alive, lifeline = os.pipe2(os.O_CLOEXEC)
         said, stderr = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        scratch = _new_scratch() if runtime in _NEED_SCRATCH else ""
+        scratch, lock = new_scratch() if runtime in _NEED_SCRATCH else ("", ())
+        pipes = (said, lifeline, *lock)
         try:
             self._process = _spawn(runtime, limits, theirs.fileno(), alive, stderr, scratch)
         except OSError as error:
-            _free(ours, (said, lifeline), scratch)
+            _free(ours, pipes, scratch)
             raise InferenceError(f"no process can be started for {runtime}: {error.strerror or error}") from error
         finally:
             theirs.close()
             for descriptor in (alive, stderr):
                 os.close(descriptor)
         self._socket, self._said = ours, said
-        self._finish = weakref.finalize(self, _end, self._process, os.getpid(), ours, (said, lifeline), scratch)
+        self._finish = weakref.finalize(self, _end, self._process, os.getpid(), ours, pipes, scratch)
 
     @property
     def pid(self) -> int:
@@ -267,14 +268,6 @@ def _library_path() -> list[str]:
 
 def _environment(variables: Mapping[str, str]) -> dict[str, str]:
     return _ENVIRONMENT | {name: variables[name] for name in _KEPT_VARIABLES if name in variables}
-
-
-def _new_scratch() -> str:
-    """A folder for this user only; "" where there is no place for one, and then execution() fails."""
-    try:
-        return tempfile.mkdtemp(prefix="edgeseg-engine-")
-    except OSError:
-        return ""
 
 
 def _end(

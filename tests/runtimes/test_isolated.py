@@ -276,8 +276,9 @@ def test_a_run_without_end_is_ended_within_a_second_of_its_deadline() -> None:
 
 
 def test_a_stopped_child_ends_loading_too() -> None:
-    with IsolatedWorker("onnxruntime", replace(SMALL, load_s=0.5)) as worker:
-        assert wait_until(lambda: bool(worker.version))
+    with IsolatedWorker("onnxruntime", SMALL) as worker:
+        assert worker.version
+        worker._process.limits = replace(SMALL, load_s=0.5)
         os.kill(worker.pid, signal.SIGSTOP)
         start = time.monotonic()
         with pytest.raises(EngineTimeout, match=r"while loading probe\.onnx"):
@@ -394,6 +395,24 @@ def test_fifty_loads_leave_no_descriptor_no_process_and_no_folder(
     assert descriptors("self") == before
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids), "a zombie"
     assert not list(tmp_path.iterdir())
+
+
+def test_folders_of_parents_that_were_killed_are_cleared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    remains, young, other = (tmp_path / name for name in ("edgeseg-engine-old", "edgeseg-engine-new", "other"))
+    for folder in (remains, young, other):
+        folder.mkdir()
+        (folder / "file").write_text("")
+    for folder in (remains, other):
+        os.utime(folder, (0, 0))
+    with IsolatedWorker("onnxruntime", SMALL) as held:
+        (folder,) = set(tmp_path.iterdir()) - {remains, young, other}
+        assert not remains.exists()
+        os.utime(folder, (0, 0))
+        with IsolatedWorker("onnxruntime", SMALL), held.load(PROBE / "probe.onnx") as session:
+            assert folder.is_dir()
+            assert session.execution().layers
+    assert set(tmp_path.iterdir()) == {young, other}
 
 
 def test_a_session_of_a_bundle_takes_its_process_with_it(make_bundle: MakeBundle) -> None:
