@@ -22,7 +22,7 @@ def failed(name):
 names = [
     module.name
     for module in pkgutil.walk_packages(edgeseg.__path__, "edgeseg.", onerror=failed)
-    if not module.name.startswith(("edgeseg.converters", "edgeseg.frontier"))
+    if not module.name.startswith(("edgeseg.converters", "edgeseg.frontier", "edgeseg.report"))
 ]
 for name in names:
     importlib.import_module(name)
