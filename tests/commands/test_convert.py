@@ -116,7 +116,14 @@ def test_provenance_says_how_to_make_it_again(bundle: Path, frames: Path, user: 
     }
     assert found["evaluation"]["split"] == "val"
     assert len(found["steps"]) == 6
-    assert found["steps"][0] == {"step": "OnnxFromTorch", "makes": ["onnx", "fp32"], "options": {"opset": 18}}
+    assert found["steps"][0] == {
+        "step": "OnnxFromTorch",
+        "makes": ["onnx", "fp32"],
+        "options": {"opset": 18},
+        "inputs": [found["network"]["sha256"]],
+        "outputs": [manifest(bundle)["artifacts"][0]["files"][0]["sha256"]],
+        "measured_on": found["evaluation"]["sha256"],
+    }
     assert {"edgeseg", "torch", "onnx", "onnxruntime", "openvino", "nncf", "litert-torch"} <= found["tools"].keys()
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", found["created"])
     assert found["machine"]
