@@ -45,8 +45,8 @@ def test_the_engine_is_proven_and_the_others_have_their_pip_command(device):
     device.environment.run("edgeseg", "runtimes", "--json", "runtimes.json")
     document = json.loads((device.environment.path / "runtimes.json").read_text())
     found = {entry["name"]: entry for entry in document["runtimes"]}
-    cpu = {"name": "cpu", "usable": True, "reason": None, "verified": True}
-    assert cpu in found[device.runtime]["devices"]
+    [cpu] = [entry for entry in found[device.runtime]["devices"] if entry["name"] == "cpu"]
+    assert (cpu["usable"], cpu["reason"], cpu["verified"], cpu["executed"]["precision"]) == (True, None, True, "fp32")
     for extra, runtime in device.lacks.items():
         assert (found[runtime]["installed"], found[runtime]["devices"]) == (False, [])
         assert found[runtime]["install"] == f"pip install 'edgeseg[{extra}]'"
