@@ -56,9 +56,9 @@ def new_file(path: Path | str, beside: Path | None = None) -> Iterator[BinaryIO]
         part = staging / target.name
         with part.open("xb") as stream:
             yield stream
-        _fsync(part)
+        fsync(part)
         part.replace(target)
-        _fsync(target.parent)
+        fsync(target.parent)
 
 
 def check_target(path: Path | str) -> None:
@@ -119,7 +119,7 @@ def _put_in_place(staging: Path, target: Path) -> None:
     elif not _exchange(staging, target):
         _swap(staging, target)
     # After an exchange the older bundle has the name of the staging folder, which goes.
-    _fsync(target.parent)
+    fsync(target.parent)
 
 
 def _exchange(staging: Path, target: Path) -> bool:
@@ -147,11 +147,12 @@ def _swap(staging: Path, target: Path) -> None:
 def _fsync_tree(root: Path) -> None:
     for folder, _, files in os.walk(root):
         for name in files:
-            _fsync(Path(folder) / name)
-        _fsync(Path(folder))
+            fsync(Path(folder) / name)
+        fsync(Path(folder))
 
 
-def _fsync(path: Path) -> None:
+def fsync(path: Path) -> None:
+    """Have a file or a folder on the disk before this returns."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from edgeseg.durable import os_errors
+from edgeseg.durable import fsync, os_errors
 from edgeseg.errors import BadInput, SignatureError
 from edgeseg.manifest import strict_json
 
@@ -116,7 +116,7 @@ def new_key(name: str, folder: Path | str, *, expires: date | None = None, passp
                 (public, encode_public_key(key), 0o644),
             ):
                 _write_new(path, data, mode, undo)
-            _fsync(target)
+            fsync(target)
             undo.pop_all()
     return public
 
@@ -225,11 +225,3 @@ def _write_new(path: Path, data: bytes, mode: int, undo: contextlib.ExitStack) -
         stream.write(data)
         stream.flush()
         os.fsync(stream.fileno())
-
-
-def _fsync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -14,6 +14,8 @@ from edgeseg.types import Array, Mask
 _FEW_CLASSES = 16
 _CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 
+SQNR_LIMIT_DB = 200.0
+
 
 def overlap(mask: Mask, reference: Mask) -> Array:
     """How many pixels each pair of classes has, [K, K] int64: rows are classes of `mask`, columns of `reference`.
@@ -106,6 +108,11 @@ def sqnr_db(reference: Array, result: Array) -> float:
 def ratio_db(signal: float, noise: float) -> float:
     """Two energies as 10 log10(signal / noise) in dB; infinite without noise."""
     return math.inf if noise == 0 else 10 * math.log10(max(signal, 1e-30) / noise)
+
+
+def limited_db(signal: float, noise: float) -> float:
+    """The same within +-SQNR_LIMIT_DB, so that it stays a number in JSON; the lower limit for noise without bound."""
+    return min(SQNR_LIMIT_DB, ratio_db(signal, noise)) if math.isfinite(noise) else -SQNR_LIMIT_DB
 
 
 def logit_error(reference: Array, result: Array) -> float:

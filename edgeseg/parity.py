@@ -15,7 +15,6 @@ from edgeseg.preprocess import to_input, to_mask
 from edgeseg.strata import Pick, mean, strata
 from edgeseg.types import Array, Frame, Gates, Layout, Mask, Parity, Preprocess, TensorSpec
 
-SQNR_LIMIT_DB = 200.0
 _FEWEST_EXAMS = 2
 RunLogits = Callable[[Array], Array]
 """Raw pixels [1, C, H, W] float32 to logits [1, L, h, w] float32."""
@@ -126,7 +125,7 @@ class Comparison:
             signal, noise = float(np.sum(expected**2)), float(np.sum((expected - logits) ** 2))
             self._signal, self._noise = self._signal + signal, self._noise + noise
             figures["logit_error"] = metrics.logit_error(reference.logits, logits)
-            figures["sqnr_db"] = _limited_db(signal, noise)
+            figures["sqnr_db"] = metrics.limited_db(signal, noise)
         sample = reference.sample
         name = sample.name if sample else f"{len(self.frames):03d}"
         # A folder without exam ids has the file's name in their place.
@@ -139,7 +138,7 @@ class Comparison:
     def sqnr_db(self) -> float | None:
         """Over all frames together; limited, so that equal logits stay a number in JSON. None as in `Parity`."""
         known = any(f.sqnr_db is not None for f in self.frames)
-        return _limited_db(self._signal, self._noise) if known else None
+        return metrics.limited_db(self._signal, self._noise) if known else None
 
     def parity(self, runtime: str, small_share: float = Gates().small_share) -> Parity:
         """The result; `small_share` as in `Gates`. Raises ValueError where no frame was added."""
@@ -221,10 +220,6 @@ def _circumferences(reference: ReferenceFrame, mask: Mask, offset_px: float) -> 
         figures["hc_error_mm"] = abs((own or 0.0) - sample.hc_mm_reference)
         figures["source_hc_error_mm"] = abs((source or 0.0) - sample.hc_mm_reference)
     return figures
-
-
-def _limited_db(signal: float, noise: float) -> float:
-    return min(SQNR_LIMIT_DB, metrics.ratio_db(signal, noise))
 
 
 def _known(frames: Sequence[FrameDifference], pick: Pick) -> list[float]:

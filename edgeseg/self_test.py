@@ -15,7 +15,7 @@ from edgeseg.diagnosis import input_fault, mask_fault
 from edgeseg.execution import execution_faults, recorded
 from edgeseg.golden import read_frame, read_input, read_logits, read_mask
 from edgeseg.manifest import canonical
-from edgeseg.parity import SQNR_LIMIT_DB, nchw_runner
+from edgeseg.parity import nchw_runner
 from edgeseg.preprocess import to_input, to_mask
 from edgeseg.types import (
     Array,
@@ -34,7 +34,7 @@ from edgeseg.types import (
 # Rounding differs between processors and versions of an engine; a wrong result is further away than this. For fp32
 # no more than rounding is allowed: bf16 gives 40 to 50 dB, fp16 60 to 70.
 _SQNR_MARGIN_DB = {Precision.FP32: 10.0, Precision.FP16: 6.0, Precision.INT8: 3.0}
-_SQNR_ENOUGH_DB = {Precision.FP32: 80.0, Precision.FP16: 50.0, Precision.INT8: SQNR_LIMIT_DB}
+_SQNR_ENOUGH_DB = {Precision.FP32: 80.0, Precision.FP16: 50.0, Precision.INT8: metrics.SQNR_LIMIT_DB}
 _DISAGREEMENT_FACTOR, _DISAGREEMENT_SLACK = 2.0, 1e-4
 _ANOTHER_MODEL_DB = 3.0
 
@@ -164,7 +164,7 @@ def measure(preprocess: Preprocess, session: Session, expected: Sequence[Expecte
         agreements.append(metrics.agreement(mask, golden.mask))
         if agreements[-1] < agreement:
             agreement, turned = agreements[-1], mask_fault(golden.mask, mask)
-    sqnr = min(SQNR_LIMIT_DB, metrics.ratio_db(signal, noise)) if comparable else None
+    sqnr = metrics.limited_db(signal, noise) if comparable else None
     return Measured(sqnr, agreement, float(np.mean(agreements)), turned)
 
 

@@ -9,8 +9,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from edgeseg.errors import InferenceError
-from edgeseg.metrics import ratio_db
-from edgeseg.parity import SQNR_LIMIT_DB
+from edgeseg.metrics import limited_db
 from edgeseg.runtimes.runtime import engine_errors
 from edgeseg.types import Array, Precision, Session
 
@@ -128,7 +127,7 @@ class _Energy:
     @property
     def sqnr_db(self) -> float:
         # A tensor that is not a number anywhere carries nothing of its signal.
-        return min(SQNR_LIMIT_DB, ratio_db(self.signal, self.noise)) if np.isfinite(self.noise) else -SQNR_LIMIT_DB
+        return limited_db(self.signal, self.noise)
 
 
 def _compare(exact: Tracing, session: Tracing, tensors: Sequence[str], images: Iterable[Array]) -> dict[str, _Energy]:

@@ -11,10 +11,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from edgeseg.errors import InferenceError
+from edgeseg.runtimes.protobuf import BYTES, FIXED32, FIXED64, LONGEST_VARINT, VARINT, bytes_field
 
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-_WIDTHS = {_FIXED64: 8, _FIXED32: 4}
-_LONGEST_VARINT = 10
+_WIDTHS = {FIXED64: 8, FIXED32: 4}
 _GRAPH = 7  # of ModelProto
 _NODE, _INITIALIZER, _INPUT, _OUTPUT = 1, 5, 11, 12  # of GraphProto
 _TENSOR_NAME = 8
@@ -55,8 +54,8 @@ def read_graph(model: bytes) -> Graph:
 
 def with_outputs(model: bytes, tensors: Iterable[str]) -> bytes:
     """The model with more tensors as outputs; the engine finds out their types."""
-    graph = b"".join(_field(_OUTPUT, _field(1, name.encode())) for name in tensors)
-    return model + _field(_GRAPH, graph)
+    graph = b"".join(bytes_field(_OUTPUT, bytes_field(1, name.encode())) for name in tensors)
+    return model + bytes_field(_GRAPH, graph)
 
 
 def _node(message: memoryview) -> Node:
@@ -82,11 +81,11 @@ def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
     while at < len(message):
         key, at = _varint(message, at)
         field, wire = key >> 3, key & 7
-        if wire == _VARINT:
+        if wire == VARINT:
             _, at = _varint(message, at)
             yield field, message[:0]
             continue
-        if wire == _BYTES:
+        if wire == BYTES:
             size, at = _varint(message, at)
         elif wire in _WIDTHS:
             size = _WIDTHS[wire]
@@ -100,21 +99,8 @@ def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
 
 def _varint(message: memoryview, at: int) -> tuple[int, int]:
     value = 0
-    for index, byte in enumerate(message[at : at + _LONGEST_VARINT]):
+    for index, byte in enumerate(message[at : at + LONGEST_VARINT]):
         value |= (byte & 0x7F) << 7 * index
         if byte < 0x80:
             return value, at + index + 1
     raise InferenceError("the ONNX model ends within a number: it is damaged")
-
-
-def _field(number: int, content: bytes) -> bytes:
-    return _written(number << 3 | _BYTES) + _written(len(content)) + content
-
-
-def _written(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from edgeseg.runtimes.protobuf import bytes_field, number_field
 from edgeseg.types import Array
 
 _IR_VERSION, _OPSET = 8, 18
@@ -40,41 +41,26 @@ def wide_model(channels: int, side: int, int8: bool) -> bytes:
         constants = {"w": values.astype(np.float32)}
         node = _node("Conv", ("x", "w"))
     kind, shape = _UINT8 if int8 else _FLOAT, (1, channels, side, side)
-    graph = _bytes(1, node) + _bytes(2, b"wide")
-    graph += b"".join(_bytes(5, _tensor(name, np.asarray(value))) for name, value in constants.items())
-    graph += _bytes(11, _value("x", kind, shape)) + _bytes(12, _value("y", kind, shape))
-    return _number(1, _IR_VERSION) + _bytes(7, graph) + _bytes(8, _number(2, _OPSET))
+    graph = bytes_field(1, node) + bytes_field(2, b"wide")
+    graph += b"".join(bytes_field(5, _tensor(name, np.asarray(value))) for name, value in constants.items())
+    graph += bytes_field(11, _value("x", kind, shape)) + bytes_field(12, _value("y", kind, shape))
+    return number_field(1, _IR_VERSION) + bytes_field(7, graph) + bytes_field(8, number_field(2, _OPSET))
 
 
 def _node(kind: str, inputs: Sequence[str]) -> bytes:
-    pads = b"".join(_number(8, _KERNEL // 2) for _ in range(4))
-    attribute = _bytes(1, b"pads") + pads + _number(20, _ATTRIBUTE_INTS)
-    names = b"".join(_bytes(1, name.encode()) for name in inputs)
-    return names + _bytes(2, b"y") + _bytes(3, kind.encode()) + _bytes(4, kind.encode()) + _bytes(5, attribute)
+    pads = b"".join(number_field(8, _KERNEL // 2) for _ in range(4))
+    attribute = bytes_field(1, b"pads") + pads + number_field(20, _ATTRIBUTE_INTS)
+    names = b"".join(bytes_field(1, name.encode()) for name in inputs)
+    called = bytes_field(3, kind.encode()) + bytes_field(4, kind.encode())
+    return names + bytes_field(2, b"y") + called + bytes_field(5, attribute)
 
 
 def _tensor(name: str, array: Array) -> bytes:
-    dims = b"".join(_number(1, side) for side in array.shape)
-    return dims + _number(2, _TYPES[array.dtype.name]) + _bytes(8, name.encode()) + _bytes(9, array.tobytes())
+    dims = b"".join(number_field(1, side) for side in array.shape)
+    kind = number_field(2, _TYPES[array.dtype.name])
+    return dims + kind + bytes_field(8, name.encode()) + bytes_field(9, array.tobytes())
 
 
 def _value(name: str, kind: int, shape: Sequence[int]) -> bytes:
-    dims = b"".join(_bytes(1, _number(1, side)) for side in shape)
-    return _bytes(1, name.encode()) + _bytes(2, _bytes(1, _number(1, kind) + _bytes(2, dims)))
-
-
-def _number(field: int, value: int) -> bytes:
-    return _varint(field << 3) + _varint(value)
-
-
-def _bytes(field: int, value: bytes) -> bytes:
-    return _varint(field << 3 | 2) + _varint(len(value)) + value
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
+    dims = b"".join(bytes_field(1, number_field(1, side)) for side in shape)
+    return bytes_field(1, name.encode()) + bytes_field(2, bytes_field(1, number_field(1, kind) + bytes_field(2, dims)))

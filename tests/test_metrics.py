@@ -219,3 +219,9 @@ def test_the_displacement_of_the_foreground() -> None:
     assert metrics.shift_px(np.roll(mask, (3, -4), (0, 1)), mask) == (-4, 3)
     assert metrics.shift_px(mask * 2, mask) == (0, 0)
     assert metrics.shift_px(mask * 0, mask) is None
+
+
+def test_noise_without_bound_is_no_perfect_signal() -> None:
+    assert metrics.limited_db(1.0, math.nan) == metrics.limited_db(1.0, math.inf) == -metrics.SQNR_LIMIT_DB
+    assert metrics.limited_db(1.0, 0.0) == metrics.SQNR_LIMIT_DB
+    assert metrics.limited_db(100.0, 1.0) == pytest.approx(20.0)

@@ -14,7 +14,7 @@ from edgeseg.commands.progress import progress
 from edgeseg.commands.table import print_table
 from edgeseg.errors import BadInput, InferenceError, MissingDependency
 from edgeseg.golden import read_frame
-from edgeseg.parity import SQNR_LIMIT_DB
+from edgeseg.metrics import SQNR_LIMIT_DB
 from edgeseg.preprocess import to_input
 from edgeseg.runtimes.layer_error import LayerError, layer_errors
 from edgeseg.runtimes.opening import open_session

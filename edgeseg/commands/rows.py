@@ -10,7 +10,7 @@ import msgspec
 
 from edgeseg.commands.table import Cell, print_table
 from edgeseg.gates import Judged
-from edgeseg.parity import SQNR_LIMIT_DB
+from edgeseg.metrics import SQNR_LIMIT_DB
 from edgeseg.types import Execution, Parity, Precision, Stratum
 
 

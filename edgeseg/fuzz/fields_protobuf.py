@@ -10,9 +10,9 @@ import struct
 from dataclasses import dataclass
 from functools import lru_cache
 
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+from edgeseg.runtimes.protobuf import BYTES, FIXED32, FIXED64, LONGEST_VARINT, VARINT, encode_field, encode_varint
+
 _DEEPEST = 24
-_LONGEST_VARINT = 10
 _EXTREMES = (0, 1, 2, 127, 128, 2**16, 2**31 - 1, 2**31, 2**32, 2**62, 2**63 - 1, 2**63, 2**64 - 1)
 _FLOATS = (0.0, -1.0, float("inf"), float("nan"), 3.4e38, 1e-45)
 _STRINGS = (b"", b"../../../../etc/passwd", b"/dev/zero", b"%s%n", b"\xff\xfe", bytes(64), b"A" * 4096, b"Loop", b"If")
@@ -42,22 +42,6 @@ def fields(data: bytes) -> tuple[Field, ...]:
     return tuple(_walk(data, 0, len(data), ()) or ())
 
 
-def encode_varint(value: int) -> bytes:
-    """A number of up to 64 bits as protobuf writes it."""
-    value &= 2**64 - 1
-    out = bytearray()
-    while value > 127:
-        out.append(value & 127 | 128)
-        value >>= 7
-    return bytes((*out, value))
-
-
-def encode_field(number: int, wire: int, value: bytes) -> bytes:
-    """A field of a message; `value` as it stands behind the tag, for bytes without their length."""
-    length = encode_varint(len(value)) if wire == _BYTES else b""
-    return encode_varint(number << 3 | wire) + length + value
-
-
 def _walk(data: bytes, start: int, end: int, parents: tuple[tuple[int, int, int], ...]) -> list[Field] | None:
     """The fields between two positions, None where this is no message."""
     found: list[Field] = []
@@ -68,11 +52,11 @@ def _walk(data: bytes, start: int, end: int, parents: tuple[tuple[int, int, int]
         if length_at < 0 or not 0 < number < 1 << 29:
             return None
         payload = length_at
-        if wire == _VARINT:
+        if wire == VARINT:
             after = _varint(data, payload, end)[1]
-        elif wire in (_FIXED64, _FIXED32):
-            after = payload + (8 if wire == _FIXED64 else 4)
-        elif wire == _BYTES:
+        elif wire in (FIXED64, FIXED32):
+            after = payload + (8 if wire == FIXED64 else 4)
+        elif wire == BYTES:
             size, payload = _varint(data, length_at, end)
             after = payload + size if payload >= 0 else -1
         else:
@@ -80,7 +64,7 @@ def _walk(data: bytes, start: int, end: int, parents: tuple[tuple[int, int, int]
         if not 0 <= after <= end:
             return None
         found.append(Field(at, payload, after, number, wire, parents))
-        if wire == _BYTES and after - payload > 1 and len(parents) < _DEEPEST:
+        if wire == BYTES and after - payload > 1 and len(parents) < _DEEPEST:
             found += _walk(data, payload, after, (*parents, (length_at, payload, after))) or ()
         at = after
     return found
@@ -89,7 +73,7 @@ def _walk(data: bytes, start: int, end: int, parents: tuple[tuple[int, int, int]
 def _varint(data: bytes, at: int, end: int) -> tuple[int, int]:
     """The number at a position and where it ends, -1 where there is none."""
     value = 0
-    for index in range(min(_LONGEST_VARINT, end - at)):
+    for index in range(min(LONGEST_VARINT, end - at)):
         byte = data[at + index]
         value |= (byte & 127) << 7 * index
         if byte < 128:
@@ -111,7 +95,7 @@ def _pick(data: bytes, rng: random.Random, *wires: int) -> Field | None:
 
 
 def _number(data: bytes, rng: random.Random) -> bytes:
-    field = _pick(data, rng, _VARINT)
+    field = _pick(data, rng, VARINT)
     if field is None:
         return data
     old = _varint(data, field.payload, field.end)[0]
@@ -120,21 +104,21 @@ def _number(data: bytes, rng: random.Random) -> bytes:
 
 
 def _float(data: bytes, rng: random.Random) -> bytes:
-    field = _pick(data, rng, _FIXED32, _FIXED64)
+    field = _pick(data, rng, FIXED32, FIXED64)
     if field is None:
         return data
-    value = struct.pack("<f" if field.wire == _FIXED32 else "<d", rng.choice(_FLOATS))
+    value = struct.pack("<f" if field.wire == FIXED32 else "<d", rng.choice(_FLOATS))
     return _replaced(data, field, field.payload, field.end, value)
 
 
 def _content(data: bytes, rng: random.Random) -> bytes:
     """Another string, array or message in the place of one."""
-    field = _pick(data, rng, _BYTES)
+    field = _pick(data, rng, BYTES)
     if field is None:
         return data
     old = data[field.payload : field.end]
     others = (old[: len(old) // 2], old + old, old[::-1], old[:-1], rng.randbytes(len(old)))
-    new = encode_field(field.number, _BYTES, rng.choice((*_STRINGS, *others)))
+    new = encode_field(field.number, BYTES, rng.choice((*_STRINGS, *others)))
     return _replaced(data, field, field.start, field.end, new)
 
 
@@ -167,12 +151,12 @@ def _other_number(data: bytes, rng: random.Random) -> bytes:
 
 def _nest(data: bytes, rng: random.Random) -> bytes:
     """A message inside itself, many times."""
-    field = _pick(data, rng, _BYTES)
+    field = _pick(data, rng, BYTES)
     if field is None:
         return data
     new = data[field.payload : field.end][:256]
     for _ in range(rng.choice((2, 20, 110, 1000))):
-        new = encode_field(field.number, _BYTES, new)
+        new = encode_field(field.number, BYTES, new)
     return _replaced(data, field, field.start, field.end, new)
 
 

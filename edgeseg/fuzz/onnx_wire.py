@@ -6,9 +6,8 @@ import struct
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgeseg.fuzz.fields_protobuf import encode_field, encode_varint
+from edgeseg.runtimes.protobuf import BYTES, encode_field, number_field
 
-_VARINT, _BYTES = 0, 2
 FLOAT, INT64, BOOL = 1, 7, 9
 _TYPE_INT, _TYPE_GRAPH, _TYPE_INTS, _TYPE_TENSOR = 2, 5, 7, 4
 
@@ -23,12 +22,8 @@ class Tensor(bytes):
     """An encoded tensor, as a value of an attribute."""
 
 
-def _number(field: int, value: int) -> bytes:
-    return encode_field(field, _VARINT, encode_varint(value))
-
-
 def _message(field: int, *parts: bytes) -> bytes:
-    return encode_field(field, _BYTES, b"".join(parts))
+    return encode_field(field, BYTES, b"".join(parts))
 
 
 def _text(field: int, text: str) -> bytes:
@@ -37,8 +32,8 @@ def _text(field: int, text: str) -> bytes:
 
 def tensor(name: str, shape: Sequence[int], raw: bytes, kind: int = FLOAT) -> Tensor:
     """A constant; its bytes need not fit its shape."""
-    dims = b"".join(_number(1, d) for d in shape)
-    return Tensor(dims + _number(2, kind) + _text(8, name) + _message(9, raw))
+    dims = b"".join(number_field(1, d) for d in shape)
+    return Tensor(dims + number_field(2, kind) + _text(8, name) + _message(9, raw))
 
 
 def int64s(name: str, *values: int) -> Tensor:
@@ -55,14 +50,15 @@ def external(name: str, shape: Sequence[int], location: Path | str, length: int)
     """A constant whose bytes are in another file."""
     entries = {"location": str(location), "offset": "0", "length": str(length)}
     pairs = b"".join(_message(13, _text(1, key), _text(2, value)) for key, value in entries.items())
-    return Tensor(b"".join(_number(1, d) for d in shape) + _number(2, FLOAT) + _text(8, name) + pairs + _number(14, 1))
+    dims = b"".join(number_field(1, d) for d in shape)
+    return Tensor(dims + number_field(2, FLOAT) + _text(8, name) + pairs + number_field(14, 1))
 
 
 def value(name: str, shape: Sequence[int] | None, kind: int = FLOAT) -> bytes:
     """The name, type and shape of an input or output; None for any shape."""
-    dims = b"".join(_message(1, _number(1, d)) for d in shape) if shape is not None else b""
+    dims = b"".join(_message(1, number_field(1, d)) for d in shape) if shape is not None else b""
     known = _message(2, dims) if shape is not None else b""
-    return _text(1, name) + _message(2, _message(1, _number(1, kind), known))
+    return _text(1, name) + _message(2, _message(1, number_field(1, kind), known))
 
 
 def node(op: str, inputs: Sequence[str], outputs: Sequence[str], domain: str = "", **attributes: Attribute) -> bytes:
@@ -74,12 +70,12 @@ def node(op: str, inputs: Sequence[str], outputs: Sequence[str], domain: str = "
 
 def _attribute(name: str, value: Attribute) -> bytes:
     if isinstance(value, Graph):
-        return _text(1, name) + _message(6, value) + _number(20, _TYPE_GRAPH)
+        return _text(1, name) + _message(6, value) + number_field(20, _TYPE_GRAPH)
     if isinstance(value, Tensor):
-        return _text(1, name) + _message(5, value) + _number(20, _TYPE_TENSOR)
+        return _text(1, name) + _message(5, value) + number_field(20, _TYPE_TENSOR)
     if isinstance(value, int):
-        return _text(1, name) + _number(3, value) + _number(20, _TYPE_INT)
-    return _text(1, name) + b"".join(_number(8, v) for v in value) + _number(20, _TYPE_INTS)
+        return _text(1, name) + number_field(3, value) + number_field(20, _TYPE_INT)
+    return _text(1, name) + b"".join(number_field(8, v) for v in value) + number_field(20, _TYPE_INTS)
 
 
 def graph(
@@ -93,7 +89,7 @@ def graph(
 
 def function(name: str, nodes: Sequence[bytes]) -> bytes:
     """A function of a model, in the domain "f", from x to y."""
-    opset = _message(9, _text(1, ""), _number(2, 17)) + _message(9, _text(1, "f"), _number(2, 1))
+    opset = _message(9, _text(1, ""), number_field(2, 17)) + _message(9, _text(1, "f"), number_field(2, 1))
     return (
         _text(1, name)
         + _text(4, "x")
@@ -106,5 +102,5 @@ def function(name: str, nodes: Sequence[bytes]) -> bytes:
 
 def model(body: Graph, functions: Sequence[bytes] = ()) -> bytes:
     """The content of an .onnx."""
-    opsets = _message(8, _text(1, ""), _number(2, 17)) + _message(8, _text(1, "f"), _number(2, 1))
-    return _number(1, 8) + _message(7, body) + opsets + b"".join(_message(25, f) for f in functions)
+    opsets = _message(8, _text(1, ""), number_field(2, 17)) + _message(8, _text(1, "f"), number_field(2, 1))
+    return number_field(1, 8) + _message(7, body) + opsets + b"".join(_message(25, f) for f in functions)

@@ -13,7 +13,7 @@ from typing import Any
 from edgeseg import metrics
 from edgeseg.frontier.document import Frontier
 from edgeseg.manifest import convert_manifest
-from edgeseg.parity import SQNR_LIMIT_DB, Comparison, FrameDifference
+from edgeseg.parity import Comparison, FrameDifference
 from edgeseg.types import Execution, Manifest, Parity
 
 SCHEMA = 1
@@ -111,7 +111,7 @@ class Measured:
         known = [energy for energy in self.energies if energy is not None]
         if not known:
             return None
-        return min(SQNR_LIMIT_DB, metrics.ratio_db(sum(s for s, _ in known), sum(n for _, n in known)))
+        return metrics.limited_db(sum(s for s, _ in known), sum(n for _, n in known))
 
     def parity(self, small_share: float) -> Parity | None:
         """All differences together; None where no frame was compared. `small_share` as in `edgeseg.types.Gates`."""
