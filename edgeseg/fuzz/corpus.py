@@ -14,6 +14,8 @@ from edgeseg.manifest import MANIFEST, SIGNATURE, seal
 from edgeseg.types import Bundle, Format
 
 SECRET = "the content of a file that is nobody's business"
+# A sound source that needs no code of anybody: what is hostile is its weights or frames.
+IDENTITY = "torch.nn:Identity"
 LONG_SECRET = (SECRET + "\n") * 4096
 
 

@@ -12,13 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from edgeseg.fuzz.corpus import Case, Scene, convert
+from edgeseg.fuzz.corpus import IDENTITY, Case, Scene, convert
 from edgeseg.fuzz.fields_media import encode_npy
 
 _MIB = 1 << 20
 _BOMB_MIB = 4096
-# A factory that needs no code of anybody: what is hostile here are its weights.
-_FACTORY = "torch.nn:Identity"
 
 
 class _Touch:
@@ -90,7 +88,7 @@ def _safetensors(header: bytes, data: bytes = bytes(16), length: int | None = No
 
 
 def _weights(name: str, data: Callable[[Scene], bytes]) -> Callable[[Scene], list[str]]:
-    return lambda scene: convert(scene, _FACTORY, "--weights", str(scene.file(name, data(scene))))
+    return lambda scene: convert(scene, IDENTITY, "--weights", str(scene.file(name, data(scene))))
 
 
 def _source(name: str, data: Callable[[Scene], bytes]) -> Callable[[Scene], list[str]]:
@@ -125,7 +123,7 @@ CASES = (
         _weights("w.pth", lambda s: _zip({"w/data.pkl": touching_pickle(s.canary), "w/version": b"3"})),
         60,
     ),
-    Case("pth that is /dev/zero", "endless", lambda s: convert(s, _FACTORY, "--weights", str(_device(s, "w.pth"))), 60),
+    Case("pth that is /dev/zero", "endless", lambda s: convert(s, IDENTITY, "--weights", str(_device(s, "w.pth"))), 60),
     Case("pt2 that inflates to 4 GB", "memory", _source("m.pt2", lambda s: _bomb("p/models/model.json")), 60),
     Case("pt2 of many members that inflate to 4 GB", "memory", _source("m.pt2", lambda s: _many_bombs()), 60),
     Case(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import lzma
 import os
 import tarfile
@@ -86,7 +87,10 @@ def _tar(*entries: tuple[str, bytes, str]) -> Callable[[Scene], list[str]]:
 
     def make(scene: Scene) -> list[str]:
         with tarfile.open(scene.folder / f"a{SUFFIX}", "w:xz", preset=0, format=tarfile.USTAR_FORMAT) as archive:
-            archive.add(scene.bundle.path / MANIFEST, MANIFEST)
+            data = (scene.bundle.path / MANIFEST).read_bytes()
+            first = tarfile.TarInfo(MANIFEST)  # as `edgeseg pack` writes it, so that the reader goes on
+            first.size = len(data)
+            archive.addfile(first, io.BytesIO(data))
             for name, kind, link in entries:
                 entry = tarfile.TarInfo(name)
                 entry.type, entry.linkname = kind, link

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
-from edgeseg.fuzz.corpus import Case, Scene, convert, run
+from edgeseg.fuzz.corpus import IDENTITY, Case, Scene, convert, run
 from edgeseg.fuzz.fields_media import encode_chunk
 
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -117,12 +117,12 @@ def _folder_of(scene: Scene, to: str) -> list[str]:
 
 def _calibration(scene: Scene, data: bytes) -> list[str]:
     scene.file("frames/images/000.png", data)
-    return convert(scene, scene.file("x.safetensors", b""), "--calibration", str(scene.folder / "frames"))
+    return convert(scene, IDENTITY, "--size", "32x32", "--calibration", str(scene.folder / "frames"))
 
 
 def _device_calibration(scene: Scene) -> list[str]:
     _link(scene, "frames/images/000.png", "/dev/zero")
-    return convert(scene, scene.file("x.safetensors", b""), "--calibration", str(scene.folder / "frames"))
+    return convert(scene, IDENTITY, "--size", "32x32", "--calibration", str(scene.folder / "frames"))
 
 
 def _playlist(scene: Scene) -> list[str]:
