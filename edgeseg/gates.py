@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from edgeseg.strata import EMPTY, EXAM, SMALL, WORST_TENTH, find
 from edgeseg.types import Gates, Parity, Precision
 
+WORST_DICE_SLACK = 0.02
+
 # Option of `Gates`: what it limits, and how its value is printed.
 _NAMES = {
     "logit_error_max": ("logit error", ".2e"),
@@ -82,8 +84,9 @@ def judge(parity: Parity, gates: Gates, precision: Precision) -> tuple[Judged, .
 def judge_task(parity: Parity, gates: Gates) -> tuple[Judged, ...]:
     """The gates on what a network is for, which also hold where another network took the source's place."""
     lowest = gates.worst_dice_min
-    if lowest is not None and parity.worst_dice_source is not None and parity.worst_dice_source < lowest:
-        lowest = None
+    if lowest is not None and parity.worst_dice_source is not None:
+        # A limit on a difference: a source that just reaches it leaves no room for rounding.
+        lowest = None if parity.worst_dice_source < lowest else min(lowest, parity.worst_dice_source - WORST_DICE_SLACK)
     return (
         _judged("dice_drop_max", parity.dice_drop, gates.dice_drop_max, parity.dice_drop_ci),
         _judged("hc_increase_max_mm", parity.hc_increase_mm, gates.hc_increase_max_mm, parity.hc_increase_ci),

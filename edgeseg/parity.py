@@ -51,7 +51,9 @@ class FrameDifference:
         diagonal_px: of the frame.
         hd95_px, hd95_mm: 95th percentile Hausdorff distance to the source's mask.
         area, source_area: share of the frame's pixels that are foreground, of the artifact and of the source.
-        area_difference: pixels gained or lost over the pixels of the source; None where the source has no foreground.
+        truth_area: the same of the reference mask.
+        area_difference: pixels gained or lost over the pixels of the source, or of the reference mask where that has
+            more, because a structure that the source missed is no measure; None where neither has foreground.
         area_difference_mm2: in mm^2; None without a pixel size.
         false_positive: share of the pixels that are foreground only for the artifact, and not in the reference mask.
         shift_px: displacement (x, y) of the centre of the foreground from the source's; None where one is empty.
@@ -72,6 +74,7 @@ class FrameDifference:
     shift_px: tuple[float, float] | None = None
     dice: float | None = None
     source_dice: float | None = None
+    truth_area: float | None = None
     hd95_mm: float | None = None
     area_difference_mm2: float | None = None
     hc_error_mm: float | None = None
@@ -79,6 +82,11 @@ class FrameDifference:
     hc_difference_mm: float | None = None
     logit_error: float | None = None
     sqnr_db: float | None = None
+
+    @property
+    def structure_area(self) -> float:
+        """Share of the pixels that is foreground: by the reference mask, else by the source's."""
+        return self.source_area if self.truth_area is None else self.truth_area
 
     @property
     def dice_drop(self) -> float | None:
@@ -182,8 +190,10 @@ def _mask_figures(reference: ReferenceFrame, mask: Mask) -> dict[str, Any]:
     hd95_px = metrics.hausdorff95_px(mask, reference.mask)
     pixel_size = reference.sample.pixel_size_mm if reference.sample else None
     only = (mask > 0) & (reference.mask == 0)
+    structure = foreground
     if reference.truth is not None:
         only &= reference.truth == 0
+        structure = max(structure, int(np.count_nonzero(reference.truth)))
     return {
         "agreement": float(np.trace(table)) / total,
         "dice_source": metrics.dice_of(table),
@@ -192,7 +202,7 @@ def _mask_figures(reference: ReferenceFrame, mask: Mask) -> dict[str, Any]:
         "hd95_mm": None if pixel_size is None else hd95_px * pixel_size,
         "area": float(sizes[1:].sum()) / total,
         "source_area": foreground / total,
-        "area_difference": changed / foreground if foreground else None,
+        "area_difference": changed / structure if structure else None,
         "area_difference_mm2": None if pixel_size is None else changed * pixel_size**2,
         "false_positive": int(np.count_nonzero(only)) / total,
         "shift_px": metrics.shift_px(mask, reference.mask),
@@ -205,6 +215,7 @@ def _task_figures(reference: ReferenceFrame, mask: Mask) -> dict[str, Any]:
     return {
         "dice": metrics.dice(mask, reference.truth),
         "source_dice": metrics.dice(reference.mask, reference.truth),
+        "truth_area": float(np.mean(reference.truth > 0)),
     }
 
 

@@ -18,6 +18,8 @@ from edgeseg.types import Parity, Stratum
 if TYPE_CHECKING:
     from edgeseg.parity import FrameDifference
 
+# Below this Dice to the reference masks the source has failed itself; how an artifact then differs from it is noise.
+FAILED_DICE = 0.7
 EMPTY, SMALL, WORST_TENTH, EXAM = "empty", "small", "worst-tenth", "exam"
 _LARGEST = ("dice_drop", "hd95_share", "hd95_px", "area_difference", "false_positive")
 _SMALLEST = ("agreement", "dice_source", "dice")
@@ -34,12 +36,17 @@ def mean(frames: Iterable[FrameDifference], pick: Pick) -> float | None:
 def strata(frames: Sequence[FrameDifference], small_share: float) -> tuple[Stratum, ...]:
     """The four strata of a comparison, those that are missing too.
 
+    Frames on which the source itself has failed are left out of all but `empty`; they stay in the means over all
+    frames, in the Dice drop and the worst frame.
+
     Args:
         frames: all frames of a comparison.
-        small_share: a frame is small where the source's foreground is above 0 and below this share of its pixels.
+        small_share: a frame is small where the foreground (of the reference mask, else of the source's) is above 0 and
+            below this share of its pixels.
     """
     empty = [f for f in frames if f.source_area == 0]
-    small = [f for f in frames if 0 < f.source_area < small_share]
+    frames = [f for f in frames if f.source_dice is None or f.source_dice >= FAILED_DICE]
+    small = [f for f in frames if 0 < f.structure_area < small_share]
     return (
         _stratum(
             EMPTY, empty, "no empty frames in the evaluation data: false positives on empty frames were not tested"

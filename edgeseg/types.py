@@ -93,9 +93,10 @@ class Stratum:
     """The differences of an artifact on some of the frames; each figure is the mean over them, as in `Parity`.
 
     Attributes:
-        name: `empty` (the source's masks have no foreground), `small` (little of it, see `Gates.small_share`),
-            `worst-tenth` (the tenth of the frames on which the source is worst) or `exam` (each figure of the exam in
-            which its mean is worst).
+        name: `empty` (the source's masks have no foreground), `small` (there is little of it, see
+            `Gates.small_share`), `worst-tenth` (the tenth of the frames on which the source is worst) or `exam` (each
+            figure of the exam in which its mean is worst). Frames on which the source itself fails (Dice to the
+            reference mask below 0.7) are in `empty` only.
         frames: how many.
         missing: why nothing was tested, where there are no such frames.
         agreement, dice_source, dice, dice_drop, hd95_share, hd95_px, area_difference: as in `Parity`.
@@ -147,7 +148,8 @@ class Parity:
             the frames whose pixel size is known.
         hd95_share: the same over the diagonal of the frame, which compares frames of any size.
         one_empty: number of frames on which exactly one of the two masks is empty; their distance is the diagonal.
-        area_difference: pixels of foreground gained or lost, over those of the source; of the frames where it has any.
+        area_difference: pixels of foreground gained or lost, over those of the source, or of the reference mask where
+            that has more; of the frames that have any.
         area_difference_mm2: the same in mm^2; of the frames whose pixel size is known.
         shift_px: length of the median displacement of the centre of the foreground: what a wrong resize does to all
             frames alike. None where no frame has foreground in both masks.

@@ -178,3 +178,14 @@ def test_faults_of_a_deployment_on_real_frames(
         # The subtle ones: Dice against the reference masks does not notice.
         assert failed == expected
         assert failed_task_gate(parity, Gates()) is None
+
+
+def test_a_source_that_just_reaches_the_worst_frame_s_limit_leaves_room_for_rounding() -> None:
+    def verdict(worst: float, source: float) -> bool | None:
+        parity = replace(GOOD, worst_dice=worst, worst_dice_source=source)
+        return next(j.passed for j in judge_task(parity, Gates()) if j.gate == "worst_dice_min")
+
+    assert verdict(0.848, 0.851)
+    assert not verdict(0.83, 0.851)
+    assert not verdict(0.848, 0.9)
+    assert verdict(0.5, 0.6) is None

@@ -236,3 +236,16 @@ def test_every_layout_of_a_session_looks_nchw_from_outside(inputs: Layout, outpu
         [TensorSpec("out", shapes[outputs], layout=outputs)],
     )
     np.testing.assert_array_equal(logits(pixels), pixels)
+
+
+def test_an_area_is_held_against_the_structure_that_the_source_missed() -> None:
+    truth = np.zeros((20, 20), np.uint8)
+    truth[5:15, 5:15] = 1
+    missed, found = np.zeros_like(truth), np.zeros_like(truth)
+    missed[5:7, 5:6] = 1
+    found[5:7, 5:8] = 1
+    logits = np.zeros((1, 1, 20, 20), np.float32)
+    blind, seen = (
+        Comparison().add(ReferenceFrame(truth, logits, missed, t), logits, found).area_difference for t in (None, truth)
+    )
+    assert (blind, seen) == (pytest.approx(4 / 2), pytest.approx(4 / 100))

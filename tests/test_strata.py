@@ -77,3 +77,17 @@ def test_the_worst_exam_has_the_worst_mean_of_each_figure_not_the_worst_frame() 
     assert stratum.hd95_px == pytest.approx(5)
     assert stratum.hd95_share == pytest.approx(0.05)
     assert stratum.dice_drop == pytest.approx(0.2)
+
+
+def test_where_the_source_itself_fails_its_artifact_is_not_measured_by_it() -> None:
+    lost = replace(FRAME, exam="2", source_area=0.01, truth_area=0.2, source_dice=0.1, dice=0.05, dice_source=0.3)
+    right = replace(FRAME, source_dice=0.98, dice=0.98, truth_area=0.2)
+    found = {s.name: s for s in parity(right, lost).strata}
+    assert found[SMALL].frames == 0  # the structure is large, the source missed it
+    assert found[WORST_TENTH].dice_source == found[EXAM].dice_source == 0.99
+    assert found[EXAM].exams == 1
+
+
+def test_a_frame_is_small_by_its_reference_mask() -> None:
+    small = replace(FRAME, source_area=0.06, truth_area=0.04, source_dice=0.8, dice=0.8)
+    assert {s.name: s.frames for s in parity(FRAME, small).strata}[SMALL] == 1

@@ -1,4 +1,4 @@
-"""Are clean bundles let through? `python tools/clean_conversions.py FRAMES [--seeds 20]`.
+"""Are clean bundles let through? `python tools/clean_conversions.py FRAMES [--seeds 20] [--first 0]`.
 
 For each seed the embedded student is trained on for a while (order, augmentation and so the weights are the seed's
 own), converted to all six artifacts with a calibration set drawn by the seed, and verified: the gates at conversion,
@@ -74,11 +74,12 @@ def main() -> int:
     """Run all seeds."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("frames", type=Path)
-    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--seeds", type=int, default=20, help="How many.")
+    parser.add_argument("--first", type=int, default=0, help="The first of them.")
     arguments = parser.parse_args()
     learn = read_folder(arguments.frames).select("train")
     refused = 0
-    for seed in range(arguments.seeds):
+    for seed in range(arguments.first, arguments.first + arguments.seeds):
         with tempfile.TemporaryDirectory() as work:
             said = trial(seed, arguments.frames, learn, Path(work))
         refused += bool(said)

@@ -40,7 +40,7 @@ class Counts:
     engines: int = 50
     bits: int = 500
     hangs: int = 1
-    cases: int = 8
+    cases: int = 10
     kills: int = 20
 
     def only(self, count: int) -> Counts:
