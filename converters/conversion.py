@@ -26,25 +26,14 @@ from edgeseg.converters.weights import shortened
 from edgeseg.dataset import FrameFolder, evenly_spaced, outline_offset, read_pair
 from edgeseg.durable import check_target, new_folder
 from edgeseg.errors import ConversionError, GateFailed, InferenceError, UnsupportedModel
+from edgeseg.evidence import Gates, Parity, Provenance
 from edgeseg.gates import failed_gate, failed_task_gate
 from edgeseg.overlay import write_image
 from edgeseg.parity import ReferenceFrame, compare, nchw_runner, reference_frame
 from edgeseg.plugins import MIN_RUNTIMES
 from edgeseg.preprocess import to_input
 from edgeseg.self_test import Expected, baseline_of, network_input, preprocess_sha256
-from edgeseg.types import (
-    Artifact,
-    FileRecord,
-    Format,
-    Gates,
-    Golden,
-    Manifest,
-    Parity,
-    Precision,
-    Preprocess,
-    Provenance,
-    Refusal,
-)
+from edgeseg.types import Artifact, FileRecord, Format, Golden, Manifest, Precision, Preprocess, Refusal
 
 if TYPE_CHECKING:
     from edgeseg.converters.compress import Compressed

@@ -24,7 +24,7 @@ from edgeseg.converters.weights import first_line
 from edgeseg.errors import UnsupportedModel
 from edgeseg.types import Array
 
-MEMORY_MB, TIME_S = 2048, 60.0
+MEMORY_MB, TIME_S = 1536, 60.0
 _MB = 1 << 20
 _MODEL, _IMAGE, _FOLDED, _OUTPUT, _ERROR = "model.onnx", "image.npy", "folded.onnx", "output.npy", "error.txt"
 

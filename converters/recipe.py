@@ -22,7 +22,7 @@ from typing import Any, Literal
 import msgspec
 
 from edgeseg.errors import BadInput
-from edgeseg.types import Gates
+from edgeseg.evidence import Gates
 
 
 @dataclass(frozen=True, slots=True)

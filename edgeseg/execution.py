@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from edgeseg.types import Artifact, Baseline, Execution, Precision
+from edgeseg.evidence import Baseline, Execution
+from edgeseg.types import Artifact, Precision
 
 # How the engine of each runtime names what executes layers on a device.
 _PROVIDERS = {

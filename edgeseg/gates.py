@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from edgeseg.evidence import Gates, Parity
 from edgeseg.strata import EMPTY, EXAM, SMALL, WORST_TENTH, find
-from edgeseg.types import Gates, Parity, Precision
+from edgeseg.types import Precision
 
 WORST_DICE_SLACK = 0.02
 

@@ -11,9 +11,10 @@ import numpy as np
 
 from edgeseg import metrics
 from edgeseg.dataset import Sample
+from edgeseg.evidence import Gates, Parity
 from edgeseg.preprocess import to_input, to_mask
 from edgeseg.strata import Pick, mean, strata
-from edgeseg.types import Array, Frame, Gates, Layout, Mask, Parity, Preprocess, TensorSpec
+from edgeseg.types import Array, Frame, Layout, Mask, Preprocess, TensorSpec
 
 _FEWEST_EXAMS = 2
 RunLogits = Callable[[Array], Array]

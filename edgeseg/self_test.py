@@ -12,24 +12,13 @@ import numpy as np
 
 from edgeseg import metrics
 from edgeseg.diagnosis import input_fault, mask_fault
+from edgeseg.evidence import Baseline, Execution, Gates
 from edgeseg.execution import execution_faults, recorded
 from edgeseg.golden import read_frame, read_input, read_logits, read_mask
 from edgeseg.manifest import canonical
 from edgeseg.parity import nchw_runner
 from edgeseg.preprocess import to_input, to_mask
-from edgeseg.types import (
-    Array,
-    Artifact,
-    Baseline,
-    Bundle,
-    Execution,
-    Frame,
-    Gates,
-    Mask,
-    Precision,
-    Preprocess,
-    Session,
-)
+from edgeseg.types import Array, Artifact, Bundle, Frame, Mask, Precision, Preprocess, Session
 
 # Rounding differs between processors and versions of an engine; a wrong result is further away than this. For fp32
 # no more than rounding is allowed: bf16 gives 40 to 50 dB, fp16 60 to 70.

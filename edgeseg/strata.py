@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgeseg.types import Parity, Stratum
+from edgeseg.evidence import Parity, Stratum
 
 if TYPE_CHECKING:
     from edgeseg.parity import FrameDifference

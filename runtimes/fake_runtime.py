@@ -8,8 +8,9 @@ from typing import ClassVar
 import numpy as np
 
 from edgeseg import __version__
+from edgeseg.evidence import Execution
 from edgeseg.runtimes.runtime import DeviceProof, EngineRuntime, EngineSession
-from edgeseg.types import Array, Execution, Format, Layout, Model, Precision, TensorSpec
+from edgeseg.types import Array, Format, Layout, Model, Precision, TensorSpec
 
 _DEFAULT_SIDE = 256
 _MID_GRAY = 127.5

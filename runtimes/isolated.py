@@ -22,6 +22,7 @@ from typing import Self
 import numpy as np
 
 from edgeseg.errors import InferenceError
+from edgeseg.evidence import Execution, LayerTime
 from edgeseg.manifest import encode_artifact
 from edgeseg.runtimes.isolated_messages import (
     DTYPES,
@@ -43,7 +44,7 @@ from edgeseg.runtimes.isolated_messages import (
 from edgeseg.runtimes.isolated_process import EngineProcess, clean
 from edgeseg.runtimes.runtime import EngineSession, read_file
 from edgeseg.runtimes.sandbox import Limits
-from edgeseg.types import Array, Execution, LayerTime, Model, TensorSpec
+from edgeseg.types import Array, Model, TensorSpec
 
 _SIZE_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 _ALL_SEALS = _SIZE_SEALS | fcntl.F_SEAL_WRITE

@@ -13,7 +13,8 @@ from typing import Annotated
 import numpy as np
 from msgspec import Meta, Struct
 
-from edgeseg.types import Array, Execution, Format, TensorSpec
+from edgeseg.evidence import Execution
+from edgeseg.types import Array, Format, TensorSpec
 
 LARGEST_PACKET = 1 << 16
 DTYPES = frozenset(

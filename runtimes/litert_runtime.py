@@ -14,10 +14,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from edgeseg.errors import InferenceError, MissingDependency
+from edgeseg.evidence import Execution, LayerTime
 from edgeseg.runtimes.layer_error import Expose, GraphLayer
 from edgeseg.runtimes.litert_layers import expose, graph_layers
 from edgeseg.runtimes.runtime import EngineRuntime, EngineSession, Layer, engine_errors, tally
-from edgeseg.types import Array, Execution, Format, LayerTime, Layout, Model, TensorSpec
+from edgeseg.types import Array, Format, Layout, Model, TensorSpec
 
 _PACKAGES = {"ai-edge-litert": "ai_edge_litert.interpreter", "tflite-runtime": "tflite_runtime.interpreter"}
 _PRECISIONS = {"float32": "fp32", "float16": "fp16", "uint8": "int8"}

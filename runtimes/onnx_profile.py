@@ -14,8 +14,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from edgeseg.evidence import LayerTime
 from edgeseg.runtimes.macs import Shape, convolution_macs, product_macs
-from edgeseg.types import Array, LayerTime
+from edgeseg.types import Array
 
 Event = dict[str, Any]
 Create = Callable[..., Any]

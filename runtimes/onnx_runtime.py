@@ -12,12 +12,13 @@ from typing import Any, ClassVar
 import numpy as np
 
 from edgeseg.errors import MissingDependency, NoSuchDevice
+from edgeseg.evidence import Execution, LayerTime
 from edgeseg.runtimes.layer_error import Expose, GraphLayer
 from edgeseg.runtimes.onnx_layers import expose, graph_layers
 from edgeseg.runtimes.onnx_profile import Event, layer_times, node_events
 from edgeseg.runtimes.onnx_wide import WIDE, wide_model
 from edgeseg.runtimes.runtime import EngineRuntime, EngineSession, Layer, engine_errors, tally
-from edgeseg.types import Array, Execution, Format, LayerTime, Model, TensorSpec
+from edgeseg.types import Array, Format, Model, TensorSpec
 
 _PROVIDERS = {
     "cpu": "CPUExecutionProvider",

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from edgeseg.evidence import LayerTime
 from edgeseg.runtimes.macs import convolution_macs, product_macs
-from edgeseg.types import Array, LayerTime
+from edgeseg.types import Array
 
 _WARM_UPS = 5
 _PRODUCTS = frozenset({"MatMul", "FullyConnected"})

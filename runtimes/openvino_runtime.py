@@ -9,11 +9,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from edgeseg.errors import InferenceError, MissingDependency
+from edgeseg.evidence import Execution, LayerTime
 from edgeseg.runtimes.layer_error import Expose, GraphLayer
 from edgeseg.runtimes.openvino_layers import expose, graph_layers
 from edgeseg.runtimes.openvino_profile import layer_times, wide_models
 from edgeseg.runtimes.runtime import EngineRuntime, EngineSession, Layer, engine_errors, tally
-from edgeseg.types import Array, Execution, Format, LayerTime, Model, TensorSpec
+from edgeseg.types import Array, Format, Model, TensorSpec
 
 _PRECISIONS = {"f32": "fp32", "f16": "fp16", "u8": "int8", "i8": "int8"}
 _COUNTERS = {"PERF_COUNT": True}

@@ -10,7 +10,8 @@ from typing import Protocol, runtime_checkable
 
 from edgeseg import plugins
 from edgeseg.errors import InferenceError, MissingDependency
-from edgeseg.types import Array, LayerTime, Precision, Session
+from edgeseg.evidence import LayerTime
+from edgeseg.types import Array, Precision, Session
 
 _INT8, _FP32 = Precision.INT8, Precision.FP32
 _ROUNDS, _RUNS = 3, 7

@@ -16,7 +16,8 @@ import numpy as np
 
 from edgeseg import samples
 from edgeseg.errors import BadInput, EdgesegError, InferenceError, NoSuchDevice
-from edgeseg.types import Array, Execution, Format, Model, TensorSpec
+from edgeseg.evidence import Execution
+from edgeseg.types import Array, Format, Model, TensorSpec
 
 PROBES = Path(samples.__file__).parent / "probe"
 _PROBE_TOLERANCE = 0.01  # of the expected range: what fp16 on an accelerator may cost, and far below any real fault

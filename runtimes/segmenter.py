@@ -12,11 +12,12 @@ from typing import Self
 from edgeseg import plugins
 from edgeseg.bundle import open_bundle
 from edgeseg.errors import BadInput, EdgesegError, InferenceError, SelfTestFailed
+from edgeseg.evidence import Execution
 from edgeseg.preprocess import to_input, to_mask
 from edgeseg.runtimes.choice import Candidate, candidates, fastest
 from edgeseg.runtimes.sandbox import Limits
 from edgeseg.trust import Keys
-from edgeseg.types import Array, Artifact, Bundle, Execution, Layout, Mask, Precision, Preprocess
+from edgeseg.types import Array, Artifact, Bundle, Layout, Mask, Precision, Preprocess
 
 
 @dataclass(frozen=True, slots=True)

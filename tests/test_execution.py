@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from edgeseg.evidence import Baseline, Execution
 from edgeseg.execution import execution_faults, recorded
-from edgeseg.types import Artifact, Baseline, Execution, Format, Precision
+from edgeseg.types import Artifact, Format, Precision
 
 
 def ran(precision="int8", int8=30, layers=32, provider="CPU", **other):

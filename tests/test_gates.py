@@ -14,10 +14,11 @@ import pytest
 from edgeseg import samples
 from edgeseg.converters.source import Source, load_source
 from edgeseg.dataset import read_folder, read_pair
+from edgeseg.evidence import Gates, Parity, Stratum
 from edgeseg.gates import failed_gate, failed_task_gate, failures, judge, judge_task
 from edgeseg.parity import Comparison, ReferenceFrame, reference_frame
 from edgeseg.preprocess import to_input, to_mask
-from edgeseg.types import Frame, Gates, Parity, Precision, Stratum
+from edgeseg.types import Frame, Precision
 
 STRATA = (
     Stratum("empty", 4, false_positive=0.0),

@@ -15,6 +15,7 @@ import pytest
 from edgeseg import metrics
 from edgeseg.dataset import Sample
 from edgeseg.errors import BadInput
+from edgeseg.evidence import Gates, Parity
 from edgeseg.gates import failed_gate, failed_task_gate
 from edgeseg.parity import (
     Comparison,
@@ -23,7 +24,7 @@ from edgeseg.parity import (
     nchw_runner,
     reference_frame,
 )
-from edgeseg.types import Gates, Layout, Parity, Precision, Preprocess, TensorSpec
+from edgeseg.types import Layout, Precision, Preprocess, TensorSpec
 
 PREPROCESS = Preprocess(4, 4)
 GOOD = Parity("fake", 3, 1e-4, 40.0, 0.999, 0.99, 0.97, 0.001)

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from edgeseg.evidence import Parity
 from edgeseg.parity import FrameDifference
 from edgeseg.strata import EMPTY, EXAM, SMALL, WORST_TENTH, find, missing, strata, worst_tenth
-from edgeseg.types import Parity
 
 FRAME = FrameDifference(
     "a.png",

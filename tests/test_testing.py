@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgeseg.evidence import Execution
 from edgeseg.runtimes.onnx_runtime import OnnxRuntime, OnnxSession
 from edgeseg.runtimes.runtime import EngineSession, read_file
 from edgeseg.testing import PROBE, RuntimeConformance
-from edgeseg.types import Array, Execution, Model
+from edgeseg.types import Array, Model
 
 
 class Off(OnnxSession):

@@ -19,12 +19,13 @@ from edgeseg import open_bundle
 from edgeseg.commands.measuring import evaluation_frames, hc_offset
 from edgeseg.commands.table import Cell, print_table
 from edgeseg.dataset import read_folder, read_pair
+from edgeseg.evidence import Gates, Parity
 from edgeseg.gates import judge, judge_task
 from edgeseg.parity import Comparison, ReferenceFrame, RunLogits, nchw_runner, reference_frame
 from edgeseg.plugins import ENGINES, runtime
 from edgeseg.preprocess import to_input, to_mask
 from edgeseg.runtimes.opening import open_session
-from edgeseg.types import Array, Bundle, Format, Frame, Gates, Mask, Parity, Precision, Preprocess
+from edgeseg.types import Array, Bundle, Format, Frame, Mask, Precision, Preprocess
 
 Segment = Callable[[Frame, Preprocess, RunLogits], tuple[Array, Mask]]
 TINT = (1.0, 0.9, 0.7)

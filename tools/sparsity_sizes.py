@@ -26,11 +26,12 @@ from edgeseg.converters.checkpoint import load_checkpoint, save_checkpoint
 from edgeseg.converters.recipe import Sparsify
 from edgeseg.converters.sparsify import sparsify
 from edgeseg.dataset import read_folder
+from edgeseg.evidence import Gates
 from edgeseg.manifest import records
 from edgeseg.parity import RunLogits, nchw_runner
 from edgeseg.preprocess import to_input
 from edgeseg.transport import pack, transport_sizes
-from edgeseg.types import Array, Bundle, Gates
+from edgeseg.types import Array, Bundle
 
 RATIOS = (0.0, 0.5, 0.9)
 GATED_STILL = ("logit_error_max", "small_share")

@@ -23,9 +23,10 @@ from edgeseg.commands.progress import progress
 from edgeseg.commands.rows import Report, fastest, intervals, print_rows, ratios
 from edgeseg.dataset import FrameFolder
 from edgeseg.errors import BadInput, EdgesegError
+from edgeseg.evidence import Latency
 from edgeseg.golden import read_frame
 from edgeseg.preprocess import to_input
-from edgeseg.types import Array, Bundle, Frame, Latency
+from edgeseg.types import Array, Bundle, Frame
 
 _FRAMES = 16
 

@@ -15,7 +15,8 @@ from edgeseg.commands.sources import source_options
 from edgeseg.dataset import FrameFolder, read_folder
 from edgeseg.durable import check_target
 from edgeseg.errors import BadInput
-from edgeseg.types import Format, Parity, Precision
+from edgeseg.evidence import Parity
+from edgeseg.types import Format, Precision
 
 if TYPE_CHECKING:
     from edgeseg.converters.conversion import StepReport

@@ -17,8 +17,9 @@ from edgeseg.commands.measuring import in_a_folder
 from edgeseg.commands.profiling import ProfileReport, print_profile, profile_bundle
 from edgeseg.commands.table import print_table
 from edgeseg.errors import BadInput
+from edgeseg.evidence import Parity
 from edgeseg.metrics import SQNR_LIMIT_DB
-from edgeseg.types import Artifact, Bundle, Manifest, Parity, Precision
+from edgeseg.types import Artifact, Bundle, Manifest, Precision
 
 _HASH = 12
 

@@ -17,12 +17,13 @@ from edgeseg.commands.rows import SHARED_WITH_PARITY, Report
 from edgeseg.commands.sources import source_options
 from edgeseg.dataset import FrameFolder, Sample, outline_offset, read_folder, read_pair
 from edgeseg.errors import BadInput, EdgesegError, InferenceError
+from edgeseg.evidence import Gates, Parity
 from edgeseg.execution import recorded
 from edgeseg.gates import Judged, failures, judge, judge_task
 from edgeseg.golden import read_frame, read_logits, read_mask
 from edgeseg.parity import ReferenceFrame, RunLogits, reference_frame
 from edgeseg.self_test import read_expected, self_test
-from edgeseg.types import Bundle, Gates, Mask, Parity, Precision
+from edgeseg.types import Bundle, Mask, Precision
 
 EVALUATION_SPLITS = ("test", "val")
 

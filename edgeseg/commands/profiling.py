@@ -13,11 +13,12 @@ from edgeseg import plugins
 from edgeseg.commands.progress import progress
 from edgeseg.commands.table import print_table
 from edgeseg.errors import BadInput, InferenceError, MissingDependency
+from edgeseg.evidence import LayerTime
 from edgeseg.golden import read_frame
 from edgeseg.preprocess import to_input
 from edgeseg.runtimes.opening import open_session
 from edgeseg.runtimes.profile import Peak, core_peak, profile
-from edgeseg.types import Array, Artifact, Bundle, Frame, LayerTime, Preprocess, Session
+from edgeseg.types import Array, Artifact, Bundle, Frame, Preprocess, Session
 
 
 @dataclass(frozen=True, slots=True)

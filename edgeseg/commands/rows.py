@@ -9,9 +9,10 @@ from pathlib import Path
 import msgspec
 
 from edgeseg.commands.table import Cell, print_table
+from edgeseg.evidence import Execution, Parity, Stratum
 from edgeseg.gates import Judged
 from edgeseg.metrics import SQNR_LIMIT_DB
-from edgeseg.types import Execution, Parity, Precision, Stratum
+from edgeseg.types import Precision
 
 
 @dataclass(slots=True)

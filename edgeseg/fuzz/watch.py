@@ -18,7 +18,7 @@ _POLL_S = 0.02
 _GRACE_S = 1.0
 _MB = 1 << 20
 _PAGE = os.sysconf("SC_PAGE_SIZE")
-# Of the whole process tree. A conversion imports torch before it reads its source and gives ONNX Runtime 2 GB; verify
+# Of the whole process tree. A conversion imports torch before it reads its source and gives ONNX Runtime 1.5 GB; verify
 # gives an isolated engine 1 GB; the largest picture that is allowed takes run 0.9 GB.
 MEMORY_MB = {"convert": 3000, "verify": 1500, "run": 1000}
 OTHER_MEMORY_MB = 600

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from edgeseg.evidence import Gates, Latency
 from edgeseg.gates import Judged
 from edgeseg.report.document import Document
 from edgeseg.report.judging import (
@@ -18,7 +19,7 @@ from edgeseg.report.judging import (
     judged_here,
     style_of,
 )
-from edgeseg.types import Artifact, Gates, Latency, Manifest
+from edgeseg.types import Artifact, Manifest
 
 BETTER, WORSE, SAME, UNLIMITED = "better", "worse", "about the same", "no limit"
 # Less than this part of what a limit leaves room for, of a latency or of a size is no change worth a word.

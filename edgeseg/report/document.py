@@ -11,10 +11,11 @@ from functools import cached_property
 from typing import Any
 
 from edgeseg import metrics
+from edgeseg.evidence import Execution, Parity
 from edgeseg.frontier.document import Frontier
 from edgeseg.manifest import convert_manifest
 from edgeseg.parity import Comparison, FrameDifference
-from edgeseg.types import Execution, Manifest, Parity
+from edgeseg.types import Manifest
 
 SCHEMA = 1
 MEASURED, FAILED, ABSENT = "measured", "failed", "absent"
@@ -114,7 +115,7 @@ class Measured:
         return metrics.limited_db(sum(s for s, _ in known), sum(n for _, n in known))
 
     def parity(self, small_share: float) -> Parity | None:
-        """All differences together; None where no frame was compared. `small_share` as in `edgeseg.types.Gates`."""
+        """All differences together; None where no frame was compared. `small_share` as in `edgeseg.evidence.Gates`."""
         if not self.differences:
             return None
         if small_share not in self._parities:

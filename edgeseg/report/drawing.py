@@ -9,8 +9,8 @@ from html import escape
 
 import numpy as np
 
+from edgeseg.evidence import Latency
 from edgeseg.report.document import Document, Measured
-from edgeseg.types import Latency
 
 WIDTH, HEIGHT = 300, 54
 _TOP, _BOTTOM, _STRIP = 4.0, 38.0, 50.0

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgeseg.evidence import Latency, Parity, Stratum
 from edgeseg.frontier.document import Frontier
 from edgeseg.frontier.judging import judge
 from edgeseg.gates import Judged
@@ -22,7 +23,7 @@ from edgeseg.report.judging import (
     verdict_word,
 )
 from edgeseg.report.verdict import release, verdict_of
-from edgeseg.types import Latency, Manifest, Parity, Stratum
+from edgeseg.types import Manifest
 
 # Of a stratum: the attribute, its heading and how it is printed.
 STRATUM_FIGURES = (

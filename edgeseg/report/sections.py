@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from edgeseg.evidence import Execution
 from edgeseg.execution import recorded
 from edgeseg.gates import Judged
 from edgeseg.report.document import ABSENT, Document, Measured
@@ -17,7 +18,7 @@ from edgeseg.report.judging import (
 )
 from edgeseg.report.verdict import verdict_of
 from edgeseg.strata import missing
-from edgeseg.types import Artifact, Execution, Manifest, Preprocess
+from edgeseg.types import Artifact, Manifest, Preprocess
 
 STRATA = {
     "empty": "Empty frames",

@@ -11,8 +11,9 @@ from typing import Any
 
 import msgspec
 
+from edgeseg.evidence import Parity
 from edgeseg.sbom.models import NETWORK, SOURCE, Parts, artifact_reference, data_reference, frames_used
-from edgeseg.types import Artifact, Manifest, Parity, TensorSpec
+from edgeseg.types import Artifact, Manifest, TensorSpec
 
 Json = dict[str, Any]
 _NO_FIGURES = frozenset(("runtime", "frames", "name", "missing", "exam", "strata", "exams"))

@@ -17,10 +17,11 @@ from click.testing import CliRunner
 from edgeseg import self_test
 from edgeseg.bundle import file_record
 from edgeseg.cli import main
+from edgeseg.evidence import Execution
 from edgeseg.manifest import MANIFEST, seal
 from edgeseg.preprocess import to_input, to_mask
 from edgeseg.runtimes import openvino_runtime
-from edgeseg.types import Execution, Preprocess
+from edgeseg.types import Preprocess
 
 Verify = Callable[..., list[dict[str, Any]]]
 

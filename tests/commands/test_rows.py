@@ -9,7 +9,7 @@ from pathlib import Path
 from click.testing import Result
 
 from edgeseg.commands.rows import Row, findings, untested
-from edgeseg.types import Gates, Stratum
+from edgeseg.evidence import Gates, Stratum
 
 Invoke = Callable[..., Result]
 

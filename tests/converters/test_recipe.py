@@ -8,7 +8,7 @@ import pytest
 
 from edgeseg.converters.recipe import Distill, Evaluate, Prune, Quantize, Recipe, read_recipe
 from edgeseg.errors import BadInput
-from edgeseg.types import Gates
+from edgeseg.evidence import Gates
 
 
 def write(folder: Path, text: str) -> Path:

@@ -13,11 +13,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgeseg import plugins
 from edgeseg.errors import BadInput, InferenceError
+from edgeseg.evidence import LayerTime
 from edgeseg.runtimes.macs import convolution_macs, product_macs
 from edgeseg.runtimes.onnx_wide import wide_model
 from edgeseg.runtimes.profile import Peak, core_peak, profile
 from edgeseg.testing import PROBE
-from edgeseg.types import LayerTime
 
 MODELS = Path(__file__).parent / "models"
 PROBE_MACS = [24 * 32 * 8 * 3 * 9, 24 * 32 * 2 * 8 * 9]

@@ -9,11 +9,12 @@ import pytest
 
 from edgeseg import plugins
 from edgeseg.errors import BadInput, InferenceError, MissingDependency
+from edgeseg.evidence import Execution
 from edgeseg.runtimes.fake_runtime import FakeRuntime
 from edgeseg.runtimes.onnx_runtime import OnnxRuntime
 from edgeseg.runtimes.runtime import EngineRuntime, Layer, check_model, engine_errors, read_file, tally
 from edgeseg.testing import PROBE
-from edgeseg.types import Execution, Format, Model
+from edgeseg.types import Format, Model
 
 
 def conv(precision: str, provider: str = "A") -> Layer:

@@ -20,11 +20,12 @@ from edgeseg.errors import (
     NoSuchDevice,
     SelfTestFailed,
 )
+from edgeseg.evidence import Execution
 from edgeseg.runtimes import choice, onnx_runtime
 from edgeseg.runtimes.fake_runtime import FakeRuntime, FakeSession
 from edgeseg.runtimes.onnx_runtime import OnnxRuntime, OnnxSession
 from edgeseg.runtimes.openvino_runtime import OpenVinoSession
-from edgeseg.types import Execution, Format, Model, Precision
+from edgeseg.types import Format, Model, Precision
 
 FP32, INT8 = Precision.FP32, Precision.INT8
 

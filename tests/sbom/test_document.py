@@ -17,9 +17,10 @@ from cyclonedx.validation.json import JsonStrictValidator
 
 import edgeseg
 from edgeseg.bundle import open_bundle
+from edgeseg.evidence import Provenance
 from edgeseg.manifest import MANIFEST, seal
 from edgeseg.sbom import bill_of_materials
-from edgeseg.types import Bundle, Provenance
+from edgeseg.types import Bundle
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = tomllib.loads((Path(edgeseg.__file__).parent / "sbom" / "packages.toml").read_text())

@@ -13,11 +13,12 @@ import pytest
 
 from edgeseg.bundle import file_record, write_manifest
 from edgeseg.durable import new_folder
+from edgeseg.evidence import Provenance
 from edgeseg.keys import encode_public_key, new_key, read_public_key
 from edgeseg.manifest import MANIFEST, seal
 from edgeseg.signing import sign_bundle
 from edgeseg.trust import TRUSTED_KEYS
-from edgeseg.types import Artifact, Format, Golden, Manifest, Precision, Preprocess, Provenance
+from edgeseg.types import Artifact, Format, Golden, Manifest, Precision, Preprocess
 
 MakeFolder = Callable[..., Path]
 MakeKey = Callable[..., Path]
