@@ -248,6 +248,9 @@ _RANGES: dict[str, tuple[float, float | None]] = {
 _OPEN = frozenset(("ratio", "macs", "latency_ms", "probe", "learning_rate"))
 
 
+_LARGEST_RECIPE = 1 << 20
+
+
 def read_recipe(path: Path | str) -> Recipe:
     """Read a recipe.
 
@@ -255,7 +258,11 @@ def read_recipe(path: Path | str) -> Recipe:
         BadInput: for a file that is not TOML, an unknown section or option, or a value of the wrong type or range.
     """
     try:
-        content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        with Path(path).open("rb") as stream:
+            data = stream.read(_LARGEST_RECIPE + 1)
+        if len(data) > _LARGEST_RECIPE:
+            raise BadInput(f"{path} has more than {_LARGEST_RECIPE >> 10} KiB: not a recipe")
+        content = tomllib.loads(data.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadInput(f"{path} is not valid TOML: {error}") from error
     _refuse_unknown(content, Recipe, str(path))

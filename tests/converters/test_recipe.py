@@ -88,3 +88,8 @@ def test_bytes_that_are_no_text_are_one_typed_error(tmp_path: Path) -> None:
     (tmp_path / "r.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(BadInput, match="is not valid TOML"):
         read_recipe(tmp_path / "r.toml")
+
+
+def test_a_device_file_is_not_read_for_ever() -> None:
+    with pytest.raises(BadInput, match=r"/dev/zero has more than 1024 KiB: not a recipe"):
+        read_recipe("/dev/zero")
