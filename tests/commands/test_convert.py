@@ -384,7 +384,10 @@ def test_a_kill_in_the_middle_leaves_no_bundle_and_the_next_convert_clears_up(
 @pytest.mark.slow
 def test_ctrl_c_leaves_nothing(tiny_args: tuple[object, ...], user: Path, frames: Path, tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(user), "PYTHONUNBUFFERED": "1"}
-    child = start(*tiny_args, "--calibration", frames, "-o", tmp_path / "b", "--format", "openvino", env=environment)
+    child = start(
+        *tiny_args, "--calibration", frames, "-o", tmp_path / "b", "--format", "openvino", env=environment,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where a shell started us with &
+    )  # fmt: skip
     assert child.stdout is not None
     for line in child.stdout:
         if line.startswith("[1/3]"):
