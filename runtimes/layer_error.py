@@ -9,7 +9,6 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from edgeseg.errors import InferenceError
-from edgeseg.metrics import limited_db
 from edgeseg.runtimes.runtime import engine_errors
 from edgeseg.types import Array, Precision, Session
 
@@ -126,6 +125,8 @@ class _Energy:
 
     @property
     def sqnr_db(self) -> float:
+        from edgeseg.metrics import limited_db  # with OpenCV, which no engine needs
+
         # A tensor that is not a number anywhere carries nothing of its signal.
         return limited_db(self.signal, self.noise)
 

@@ -169,3 +169,11 @@ def test_feeds_of_another_type_are_named():
             session.run({"picture": image})
         with pytest.raises(BadInput, match=r"shape \(1, 3, 24, 33\), expected \(1, 3, 24, 32\)"):
             session.run({"image": np.zeros((1, 3, 24, 33), np.float32)})
+
+
+def test_an_engine_is_loaded_without_opencv():
+    code = (
+        "import sys; from pathlib import Path; from edgeseg import plugins; "
+        f"plugins.runtime('litert').load(Path({str(PROBE / 'probe.tflite')!r})).close(); assert 'cv2' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
