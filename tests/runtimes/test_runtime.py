@@ -174,6 +174,7 @@ def test_feeds_of_another_type_are_named():
 def test_an_engine_is_loaded_without_opencv():
     code = (
         "import sys; from pathlib import Path; from edgeseg import plugins; "
-        f"plugins.runtime('litert').load(Path({str(PROBE / 'probe.tflite')!r})).close(); assert 'cv2' not in sys.modules"
+        f"plugins.runtime('litert').load(Path({str(PROBE / 'probe.tflite')!r})).close(); "
+        "assert 'cv2' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
