@@ -177,7 +177,7 @@ def test_signed_activations_in_openvino(verify: Verify, bundle_copy: Path, tmp_p
     openvino.save_model(model, tmp_path / "s8.xml", compress_to_fp16=False)
     put(bundle_copy, "openvino-int8", tmp_path / "s8.xml", tmp_path / "s8.bin")
     [reason] = reasons(verify(bundle_copy, "--runtime", "openvino"), "openvino-int8")
-    assert reason.startswith(("logits: SQNR", "execution: an int8 artifact ran in fp32", "execution: ")), reason
+    assert reason.startswith("logits: SQNR"), reason
 
 
 def test_another_preprocessing(verify: Verify, bundle_copy: Path) -> None:
