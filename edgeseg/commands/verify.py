@@ -47,7 +47,9 @@ def verify(
     """Check every file of BUNDLE, run every artifact on every runtime present, hold the differences against the gates.
 
     Where keys are given, one of them must have signed BUNDLE and not have expired; this is checked before all else.
-    Without --data on the golden frames, whose results by the source are in the bundle; this takes seconds.
+    Without --data it is the self-test, in seconds: the golden frames must be prepared, executed and segmented as they
+    were at conversion, within the tolerances recorded for each runtime; what is wrong is named. With --data the gates
+    on those frames as well.
     """
     from edgeseg.boards.detect import describe
 
