@@ -185,7 +185,8 @@ def self_test_candidates(bundle: Bundle, candidates: Sequence[Candidate], *, alo
         if result.reasons:
             row.failed = (*result.reasons, *(row.failed or ()))
             row.passed, row.reason = False, result.reasons[0]
-        elif alone and recorded(artifact, row.runtime, row.device):
+        # A run that failed on the way has no gates that failed, and stays failed.
+        elif alone and recorded(artifact, row.runtime, row.device) and (row.passed or row.failed):
             row.passed, row.reason, row.failed = True, None, None
 
 

@@ -17,10 +17,12 @@ from click.testing import CliRunner
 from edgeseg import self_test
 from edgeseg.bundle import file_record
 from edgeseg.cli import main
+from edgeseg.errors import InferenceError
 from edgeseg.evidence import Execution
 from edgeseg.manifest import MANIFEST, seal
 from edgeseg.preprocess import to_input, to_mask
 from edgeseg.runtimes import openvino_runtime
+from edgeseg.runtimes.onnx_runtime import OnnxSession
 from edgeseg.types import Preprocess
 
 Verify = Callable[..., list[dict[str, Any]]]
@@ -226,3 +228,18 @@ def test_strict_and_the_self_test_stop_a_run_before_a_frame(
         assert "an int8 artifact ran in fp16" in done.stderr
         assert done.stderr.count("\n") == 1
         assert not (tmp_path / "wrong").exists()
+
+
+def test_an_engine_that_fails_now_and_then_does_not_pass(
+    verify: Verify, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    infer, calls = OnnxSession._infer, []
+
+    def sometimes(session: OnnxSession, feeds: Any) -> Any:
+        calls.append(session)
+        if len(calls) == 3:
+            raise InferenceError("the engine stumbled")
+        return infer(session, feeds)
+
+    monkeypatch.setattr(OnnxSession, "_infer", sometimes)
+    assert "the engine stumbled" in reasons(verify(bundle, "--runtime", "onnxruntime"))
