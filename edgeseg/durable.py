@@ -61,6 +61,14 @@ def new_file(path: Path | str, beside: Path | None = None) -> Iterator[BinaryIO]
         fsync(target.parent)
 
 
+def write_file(path: Path, data: bytes) -> None:
+    """Write a small file that is there as a whole or not at all. Raises OSError where its folder cannot be written."""
+    part = path.with_name(f".{path.name}.part")
+    part.write_bytes(data)
+    fsync(part)
+    part.replace(path)
+
+
 def check_target(path: Path | str) -> None:
     """Raise BundleError unless a bundle may be written to `path`: nothing is there, or an older bundle."""
     target = Path(path)

@@ -19,6 +19,7 @@ from edgeseg.commands.remembering import Remembering, command_line
 from edgeseg.commands.sources import source_options
 from edgeseg.commands.table import print_table
 from edgeseg.dataset import read_folder
+from edgeseg.durable import write_file
 from edgeseg.errors import BadInput
 from edgeseg.frontier import columns, document
 from edgeseg.frontier.document import Frontier, Limits, Point
@@ -172,17 +173,11 @@ def write(frontier: Frontier, folder: Path) -> None:
     from edgeseg.frontier.page import page
     from edgeseg.frontier.plot import draw
 
-    _replace(folder / "frontier.json", document.encode(frontier))
-    _replace(folder / "frontier.csv", columns.to_csv(frontier).encode())
+    write_file(folder / "frontier.json", document.encode(frontier))
+    write_file(folder / "frontier.csv", columns.to_csv(frontier).encode())
     drawing = draw(frontier)
-    _replace(folder / "frontier.png", drawing.png)
-    _replace(folder / "frontier.html", page(frontier, drawing.svg).encode())
-
-
-def _replace(path: Path, data: bytes) -> None:
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(data)
-    part.replace(path)
+    write_file(folder / "frontier.png", drawing.png)
+    write_file(folder / "frontier.html", page(frontier, drawing.svg).encode())
 
 
 def report(frontier: Frontier) -> None:

@@ -11,6 +11,7 @@ import click
 
 from edgeseg.commands.progress import progress
 from edgeseg.commands.table import print_table
+from edgeseg.durable import write_file
 
 if TYPE_CHECKING:
     from edgeseg.fuzz.outcomes import Outcomes
@@ -103,6 +104,4 @@ def _cells(row: Outcomes) -> tuple[str | int, ...]:
 
 def _write(path: Path, bundle: Path, seed: int, rows: list[Outcomes]) -> None:
     content = {"schema": 1, "bundle": str(bundle), "seed": seed, "rows": [row.as_dict() for row in rows]}
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(json.dumps(content, indent=2) + "\n")
-    part.replace(path)
+    write_file(path, json.dumps(content, indent=2).encode() + b"\n")

@@ -16,6 +16,7 @@ from edgeseg.commands.layer_error import ErrorRow, compare_layers, print_errors
 from edgeseg.commands.measuring import in_a_folder
 from edgeseg.commands.profiling import ProfileReport, print_profile, profile_bundle
 from edgeseg.commands.table import print_table
+from edgeseg.durable import write_file
 from edgeseg.errors import BadInput
 from edgeseg.evidence import Parity
 from edgeseg.metrics import SQNR_LIMIT_DB
@@ -110,9 +111,7 @@ def _write(
         "profile": report,
         "errors": errors,
     }
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(msgspec.json.format(msgspec.json.encode(content)) + b"\n")
-    part.replace(path)
+    write_file(path, msgspec.json.format(msgspec.json.encode(content)) + b"\n")
 
 
 def _described(bundle: Bundle) -> dict[str, Any]:

@@ -98,7 +98,8 @@ def measure(bundle: Bundle, plan: Plan) -> Findings:
             candidate.comparison = recording
         report = Report(bundle.path.name, "")
         compare_candidates(bundle, candidates, baselines, report, plan.data, plan.split)
-        tested = [_self_test(bundle, candidate) for candidate in candidates]
+        expected = read_expected(bundle)
+        tested = [_self_test(bundle, candidate, expected) for candidate in candidates]
         frames = _frames(bundle, plan, report.reference, bool(baselines), recordings[0].hc_offset_px)
         able = [c for c in everything if len(c.comparison.frames) == len(frames.frames)]
         if able:
@@ -116,8 +117,7 @@ def measure(bundle: Bundle, plan: Plan) -> Findings:
     )
 
 
-def _self_test(bundle: Bundle, candidate: Candidate) -> tuple[str, ...] | None:
-    expected: tuple[Expected, ...] = read_expected(bundle)
+def _self_test(bundle: Bundle, candidate: Candidate, expected: Sequence[Expected]) -> tuple[str, ...] | None:
     if not expected or candidate.artifact is None or candidate.session is None:
         return None
     try:

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from edgeseg.commands.table import Cell, print_table
+from edgeseg.durable import write_file
 from edgeseg.evidence import Execution, Parity, Stratum
 from edgeseg.gates import Judged
 from edgeseg.metrics import SQNR_LIMIT_DB
@@ -94,9 +95,7 @@ class Report:
 
     def write(self, path: Path) -> None:
         """Write as JSON, whole or not at all."""
-        part = path.with_name(f".{path.name}.part")
-        part.write_bytes(msgspec.json.format(msgspec.json.encode(self)) + b"\n")
-        part.replace(path)
+        write_file(path, msgspec.json.format(msgspec.json.encode(self)) + b"\n")
 
 
 def print_rows(title: str, rows: Sequence[Row]) -> None:

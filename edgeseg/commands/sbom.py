@@ -8,6 +8,7 @@ import click
 
 from edgeseg.bundle import open_bundle
 from edgeseg.commands.measuring import in_a_folder
+from edgeseg.durable import write_file
 from edgeseg.sbom import bill_of_materials, gaps
 
 
@@ -32,8 +33,6 @@ def sbom(bundle: Path, output: Path | None) -> None:
     if output is None:
         click.echo(document.decode(), nl=False)
     else:
-        part = output.with_name(f".{output.name}.part")
-        part.write_bytes(document)
-        part.replace(output)
+        write_file(output, document)
     for gap in gaps(opened.manifest):
         click.echo(f"not tied by hash: {gap}", err=True)
