@@ -38,6 +38,7 @@ class FrameItem:
         index: position in the source, from 0.
         time_s: time since the start of a clip or cine; None for stills and where the rate is unknown.
         pixel_size_mm: edge of a square pixel; None where unknown or not one figure for the whole frame.
+        captured_s: when the frame was there, by `time.monotonic()`; None of what is only read from a file.
     """
 
     frame: Frame
@@ -45,6 +46,7 @@ class FrameItem:
     index: int
     time_s: float | None = None
     pixel_size_mm: float | None = None
+    captured_s: float | None = None
 
 
 class FrameSource:

@@ -122,7 +122,10 @@ def baseline_of(
 
 def preprocess_sha256(preprocess: Preprocess) -> str:
     """SHA-256 of the canonical form (RFC 8785) of a preprocessing."""
-    return hashlib.sha256(canonical(msgspec.to_builtins(preprocess))).hexdigest()
+    content = msgspec.to_builtins(preprocess)
+    if preprocess.scan_area is None:
+        del content["scan_area"]  # bundles made before there was one have the hash without it
+    return hashlib.sha256(canonical(content)).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

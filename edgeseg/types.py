@@ -60,17 +60,44 @@ class TensorSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class Box:
+    """A rectangle of a frame in whole pixels: its left and top edge, its width and height."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class ScanArea:
+    """Which part of a frame the network sees: a fixed rectangle, or what `edgeseg.scan_area` detects.
+
+    Attributes:
+        detect: whether the area is looked for in the picture; the figures below are not used then.
+        left, top, width, height: shares of the frame's width or height, 0 to 1.
+    """
+
+    detect: bool = False
+    left: float = 0.0
+    top: float = 0.0
+    width: float = 1.0
+    height: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class Preprocess:
     """What happens to a frame before the first layer.
 
-    Outside the graph: gray or RGB conversion and the resize to `height` x `width`. Inside every exported graph:
-    `(pixel / 255 - mean) / std`, so that training and device cannot disagree.
+    Outside the graph: the cut to the scan area, gray or RGB conversion and the resize to `height` x `width`. Inside
+    every exported graph: `(pixel / 255 - mean) / std`, so that training and device cannot disagree.
 
     Attributes:
         height, width: the network's input size in pixels.
         channels: 1 (gray) or 3 (RGB).
         mean, std: one figure per channel, for pixels scaled to [0, 1].
         interpolation: how the frame is resized.
+        scan_area: the part of the frame that is used; None for all of it.
     """
 
     height: int
@@ -79,6 +106,7 @@ class Preprocess:
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
     interpolation: Interpolation = Interpolation.LINEAR
+    scan_area: ScanArea | None = None
 
 
 @dataclass(frozen=True, slots=True)
