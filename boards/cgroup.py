@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 _UNLIMITED_V1 = 1 << 60  # v1 writes the largest page-aligned number instead of "max"
@@ -21,8 +22,45 @@ def memory_limit(root: Path) -> int | None:
     """Bytes that the process may use, the least over its group and all above it; None without a limit."""
     found = [_words(folder / "memory.max") for folder in _unified(root)]
     found += [_words(folder / "memory.limit_in_bytes") for folder in _controller(root, "memory")]
-    limits = (int(words[0]) for words in found if words and words[0].isdecimal())
-    return min((limit for limit in limits if limit < _UNLIMITED_V1), default=None)
+    return min((int(words[0]) for words in found if _limited(words)), default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryGroup:
+    """Where a control group says how much memory it may use, uses, and could give back.
+
+    Attributes:
+        limit, usage: files of one number; the limit may be "max".
+        stat: a file of names and numbers.
+        reclaimable: the name in it of the page cache that goes first.
+    """
+
+    limit: Path
+    usage: Path
+    stat: Path
+    reclaimable: str
+
+
+def memory_groups(root: Path) -> list[MemoryGroup]:
+    """The process's group and all above it that have a limit now."""
+    found = [
+        MemoryGroup(folder / "memory.max", folder / "memory.current", folder / "memory.stat", "inactive_file")
+        for folder in _unified(root)
+    ]
+    found += [
+        MemoryGroup(
+            folder / "memory.limit_in_bytes",
+            folder / "memory.usage_in_bytes",
+            folder / "memory.stat",
+            "total_inactive_file",
+        )
+        for folder in _controller(root, "memory")
+    ]
+    return [group for group in found if _limited(_words(group.limit))]
+
+
+def _limited(words: list[str]) -> bool:
+    return bool(words) and words[0].isdecimal() and int(words[0]) < _UNLIMITED_V1
 
 
 def _quota(quota: str = "max", period: str = "100000", *_: str) -> float | None:
