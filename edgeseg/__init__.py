@@ -47,6 +47,8 @@ _EXPORTS = {
     "UnsupportedModel": "edgeseg.errors",
     "load": "edgeseg.runtimes.segmenter",
     "open_bundle": "edgeseg.bundle",
+    "open_source": "edgeseg.sources.opening",
+    "paced": "edgeseg.sources.pacing",
 }
 __all__ = sorted([*_EXPORTS, "__version__"])
 

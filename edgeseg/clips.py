@@ -10,11 +10,14 @@ from pathlib import Path
 import cv2
 
 from edgeseg.errors import BadInput
+from edgeseg.frame_source import Counts
 from edgeseg.images import check_pixels, quiet_opencv
 from edgeseg.types import Frame
 
 _QUICKTIME = frozenset({b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"})
 _MATROSKA = b"\x1a\x45\xdf\xa3"
+# Damaged frames in a row after which a clip is taken to have ended: four seconds of 25 frames.
+_MOST_DAMAGED = 100
 
 
 def is_clip(head: bytes) -> bool:
@@ -50,18 +53,26 @@ class Clip:
         self.length = int(count) if 0 < count < 1 << 31 else None
         self.rate_hz = rate if 0 < rate < 1e4 else None
 
-    def frames(self) -> Iterator[tuple[Frame, float | None]]:
-        """Frames [H, W, 3] RGB uint8 with their times in seconds (None where unknown).
+    def frames(self, counts: Counts) -> Iterator[tuple[int, Frame, float | None]]:
+        """Positions in the clip, frames [H, W, 3] RGB uint8 and their times in seconds (None where unknown).
 
-        A clip that ends early yields what is there. One frame or 1 % less than announced is not held against it:
-        some containers only estimate their length.
+        Frames that cannot be decoded are passed over and counted in `counts.damaged`. What FFmpeg conceals (it fills
+        the damaged part of a picture from what is around it) cannot be told from a sound frame. A clip that ends early
+        yields what is there. One frame or 1 % less than announced is not held against it: some containers only
+        estimate their length.
 
         Raises:
-            BadInput: at the end, where no frame or fewer than announced could be decoded.
+            BadInput: at the end, where no frame or fewer than announced are there.
         """
-        index = 0
-        while (frame := self._read()) is not None:
-            yield frame, self._time(index)
+        index = missed = 0
+        while not self._is_over(index, missed):
+            if (frame := self._read()) is None:
+                missed += 1
+                continue
+            counts.damaged += missed
+            index += missed
+            missed = 0
+            yield index, frame, self._time(index)
             index += 1
         if index == 0:
             raise BadInput(f"{self._path} has no frame that can be decoded")
@@ -71,6 +82,11 @@ class Clip:
     def close(self) -> None:
         """Free the decoder."""
         self._capture.release()
+
+    def _is_over(self, index: int, missed: int) -> bool:
+        # FFmpeg says "no frame" both of a damaged one and of the end: only what follows tells them apart.
+        complete = self.length is not None and index >= self.length
+        return missed >= (1 if complete else _MOST_DAMAGED)
 
     def _read(self) -> Frame | None:
         with quiet_opencv():

@@ -13,11 +13,14 @@ import numpy as np
 
 from edgeseg import dicom_jpeg
 from edgeseg.errors import BadInput, MissingDependency
+from edgeseg.frame_source import Counts
 from edgeseg.images import check_pixels
-from edgeseg.types import Array, Frame
+from edgeseg.types import Array, Box, Frame
 
 _TWO_DIMENSIONAL, _TISSUE, _CENTIMETRES = 1, 1, 3
 _SQUARE_TOLERANCE = 0.01
+# Damaged frames in a row after which a cine is taken to have ended.
+_MOST_DAMAGED = 32
 
 
 class DicomFile:
@@ -29,6 +32,8 @@ class DicomFile:
         pixel_size_mm: edge of a square pixel. From the ultrasound regions (2-D tissue in cm), where all of them agree
             and lie inside the picture (they do not where a picture was resized after it was measured), or from
             Pixel Spacing where there are none; None otherwise.
+        area: the one place of the 2-D tissue region, cut to the picture; None where there is none or several (a file
+            with two scans side by side does not say which one is meant), or where the picture was resized.
     """
 
     def __init__(self, path: Path) -> None:
@@ -53,28 +58,50 @@ class DicomFile:
         self._times = self._guard(lambda: _times(self._data, self.length))
         self.rate_hz = _rate(self._times)
         self.pixel_size_mm = self._guard(lambda: _pixel_size(self._data))
+        self.area = self._guard(lambda: _area(self._data))
         self._palette: Frame | None = self._guard(lambda: _palette(self._data))
 
     def time_s(self, index: int) -> float | None:
         """Time of a frame since the first one in seconds; None for stills and where no rate is given."""
         return self._times[index] if index < len(self._times) else None
 
-    def frames(self) -> Iterator[Frame]:
-        """Frames [H, W] gray or [H, W, 3] RGB uint8, one at a time from the file.
+    def frames(self, counts: Counts) -> Iterator[tuple[int, Frame]]:
+        """Positions in the file and frames [H, W] gray or [H, W, 3] RGB uint8, one at a time from the file.
 
         Gray goes through the modality and VOI transforms of the file to 0..255, or from the full range of its stored
-        bits where there are none; MONOCHROME1 is inverted. A palette becomes its colours, YBR becomes RGB.
+        bits where there are none; MONOCHROME1 is inverted. A palette becomes its colours, YBR becomes RGB. Frames in
+        the middle that cannot be decoded are passed over and counted in `counts.damaged`.
 
         Raises:
-            BadInput: a frame cannot be decoded, or there are fewer than declared; what comes before is yielded.
+            BadInput: the last frames cannot be decoded, or there are fewer than declared; what comes before is yielded.
         """
+        failure: BadInput | None = None
+        pixels: Iterator[Array] | None = None
+        missed = 0
+        for index in range(self.length):
+            try:
+                # A decoder that raised is spent: after a damaged frame another one starts behind it.
+                pixels = pixels or self._decoder(index)
+                frame: Frame = self._guard(lambda p=pixels, i=index: self._next(p, i))
+            except BadInput as error:
+                failure, pixels, missed = failure or error, None, missed + 1
+                if missed >= _MOST_DAMAGED:
+                    break
+                continue
+            counts.damaged += missed
+            failure, missed = None, 0
+            yield index, frame
+        if failure:
+            raise failure
+
+    def _decoder(self, start: int) -> Iterator[Array]:
         from pydicom.pixels import iter_pixels
 
-        pixels = self._guard(lambda: iter_pixels(self._path, decoding_plugin=self._plugin))
-        for index in range(self.length):
-            # pydicom raises whatever the part that failed raises; here all of it means the same.
-            frame: Frame = self._guard(lambda i=index: self._next(pixels, i))
-            yield frame
+        indices = range(start, self.length) if start else None
+        found: Iterator[Array] = self._guard(
+            lambda: iter_pixels(self._path, decoding_plugin=self._plugin, indices=indices)
+        )
+        return found
 
     def _next(self, pixels: Iterator[Array], index: int) -> Frame:
         stored: Array | None = next(pixels, None)
@@ -213,13 +240,34 @@ def _rate(times: Sequence[float]) -> float | None:
     return (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 and times[-1] > times[0] else None
 
 
-def _pixel_size(data: Any) -> float | None:
-    tissue = [
+def _tissue(data: Any) -> list[Any]:
+    return [
         r
         for r in data.get("SequenceOfUltrasoundRegions") or ()
         if r.get("RegionSpatialFormat") == _TWO_DIMENSIONAL and r.get("RegionDataType") == _TISSUE
     ]
-    if tissue:
+
+
+def _area(data: Any) -> Box | None:
+    places = {
+        (
+            int(r.RegionLocationMinX0),
+            int(r.RegionLocationMinY0),
+            # Some devices write the last pixel here, some the one after it.
+            min(int(r.RegionLocationMaxX1) + 1, int(data.Columns)),
+            min(int(r.RegionLocationMaxY1) + 1, int(data.Rows)),
+        )
+        for r in _tissue(data)
+        if _inside(r, data)
+    }
+    if len(places) != 1 or not all(_inside(r, data) for r in _tissue(data)):
+        return None
+    ((left, top, right, bottom),) = places
+    return Box(left, top, right - left, bottom - top) if 0 <= left < right and 0 <= top < bottom else None
+
+
+def _pixel_size(data: Any) -> float | None:
+    if tissue := _tissue(data):
         if any(not _inside(r, data) or not _in_centimetres(r) for r in tissue):
             return None
         return _one_size([10 * abs(float(r[d].value)) for r in tissue for d in ("PhysicalDeltaX", "PhysicalDeltaY")])

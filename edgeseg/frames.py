@@ -4,96 +4,15 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from edgeseg.clips import Clip, is_clip
 from edgeseg.errors import BadInput
+from edgeseg.frame_source import Counts, FrameItem, FrameSource, SourceKind, safe_name
 from edgeseg.images import is_image, list_images, read_head, read_image
-from edgeseg.types import Frame
 
-__all__ = ["FrameItem", "FrameSource", "SourceKind", "open_frames", "read_image"]
-
-_LONGEST_NAME = 120
-
-
-class SourceKind(StrEnum):
-    """What frames are read from."""
-
-    IMAGE = "image"
-    FOLDER = "folder"
-    CLIP = "clip"
-    DICOM = "dicom"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class FrameItem:
-    """One frame of a source.
-
-    Attributes:
-        frame: [H, W] gray or [H, W, 3] RGB, uint8.
-        name: unique in its source and safe as a file name: letters, digits, `-`, `_` and inner dots only.
-        index: position in the source, from 0.
-        time_s: time since the start of a clip or cine; None for stills and where the rate is unknown.
-        pixel_size_mm: edge of a square pixel; None where unknown or not one figure for the whole frame.
-        captured_s: when the frame was there, by `time.monotonic()`; None of what is only read from a file.
-    """
-
-    frame: Frame
-    name: str
-    index: int
-    time_s: float | None = None
-    pixel_size_mm: float | None = None
-    captured_s: float | None = None
-
-
-class FrameSource:
-    """An iterator of frames that holds one of them at a time; a context manager.
-
-    Attributes:
-        path: what was opened.
-        kind: image, folder, clip or DICOM.
-        length: number of frames announced, None where unknown.
-        rate_hz: frames a second, None where unknown or no clip.
-    """
-
-    def __init__(
-        self,
-        path: Path,
-        kind: SourceKind,
-        items: Iterator[FrameItem],
-        *,
-        length: int | None,
-        rate_hz: float | None = None,
-        close: Callable[[], None] | None = None,
-    ) -> None:
-        self.path = path
-        self.kind = kind
-        self.length = length
-        self.rate_hz = rate_hz
-        self._items = items
-        self._close = close
-
-    def __iter__(self) -> Iterator[FrameItem]:
-        return self
-
-    def __next__(self) -> FrameItem:
-        return next(self._items)
-
-    def close(self) -> None:
-        """Free the decoder; nothing comes after it, and calling it twice is allowed."""
-        self._items = iter(())
-        if self._close:
-            self._close()
-            self._close = None
-
-    def __enter__(self) -> FrameSource:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
+__all__ = ["FrameItem", "FrameSource", "SourceKind", "open_frames", "read_image", "safe_name"]
 
 
 def open_frames(path: Path | str) -> FrameSource:
@@ -115,16 +34,10 @@ def open_frames(path: Path | str) -> FrameSource:
     if head[128:132] == b"DICM":
         return _open_dicom(path)
     if is_image(head):
-        return FrameSource(path, SourceKind.IMAGE, _stills([path], [None]), length=1)
+        return FrameSource(path, SourceKind.IMAGE, _stills([path], [None]), length=1, reopen=lambda: open_frames(path))
     if is_clip(head):
         return _open_clip(path)
     raise BadInput(f"{path} is of an unknown kind, expected PNG, JPEG, BMP, TIFF, MP4, AVI, MKV or DICOM")
-
-
-def safe_name(text: str) -> str:
-    """`text` as a file name that stays in its folder: every other character becomes `_`, outer dots go."""
-    kept = "".join(c if c.isalnum() or c in "-_." else "_" for c in text)
-    return kept.strip(".")[:_LONGEST_NAME].strip(".") or "frame"
 
 
 def _open_folder(path: Path) -> FrameSource:
@@ -137,7 +50,7 @@ def _open_folder(path: Path) -> FrameSource:
         raise BadInput(f"{folder} has no images, expected PNG, JPEG, BMP or TIFF files")
     sizes = _pixel_sizes(folder.parent / "index.csv") if folder != path else {}
     items = _stills(images, [sizes.get(p.name) for p in images])
-    return FrameSource(path, SourceKind.FOLDER, items, length=len(images))
+    return FrameSource(path, SourceKind.FOLDER, items, length=len(images), reopen=lambda: _open_folder(path))
 
 
 def _pixel_sizes(index: Path) -> dict[str, float]:
@@ -167,17 +80,26 @@ def _unique_names(paths: Sequence[Path]) -> list[str]:
 
 
 def _open_clip(path: Path) -> FrameSource:
-    clip = Clip(path)
+    clip, counts = Clip(path), Counts()
     stem = safe_name(path.stem)
-    items = (FrameItem(frame, f"{stem}-{i:06d}", i, time_s) for i, (frame, time_s) in enumerate(clip.frames()))
-    return FrameSource(path, SourceKind.CLIP, items, length=clip.length, rate_hz=clip.rate_hz, close=clip.close)
+    items = (FrameItem(frame, f"{stem}-{i:06d}", i, time_s) for i, frame, time_s in clip.frames(counts))
+    return FrameSource(
+        path,
+        SourceKind.CLIP,
+        items,
+        length=clip.length,
+        rate_hz=clip.rate_hz,
+        counts=counts,
+        close=clip.close,
+        reopen=lambda: _open_clip(path),
+    )
 
 
 def _open_dicom(path: Path) -> FrameSource:
     # Imported here: pydicom is an extra.
     from edgeseg.dicom import DicomFile
 
-    file = DicomFile(path)
+    file, counts = DicomFile(path), Counts()
     stem = safe_name(path.stem)
     items = (
         FrameItem(
@@ -186,7 +108,16 @@ def _open_dicom(path: Path) -> FrameSource:
             index,
             file.time_s(index),
             file.pixel_size_mm,
+            area=file.area,
         )
-        for index, frame in enumerate(file.frames())
+        for index, frame in file.frames(counts)
     )
-    return FrameSource(path, SourceKind.DICOM, items, length=file.length, rate_hz=file.rate_hz)
+    return FrameSource(
+        path,
+        SourceKind.DICOM,
+        items,
+        length=file.length,
+        rate_hz=file.rate_hz,
+        counts=counts,
+        reopen=lambda: _open_dicom(path),
+    )
