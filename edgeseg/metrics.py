@@ -138,7 +138,12 @@ class Ellipse:
 
 def fit_ellipse(mask: Mask, label: int = 1) -> Ellipse | None:
     """Least-squares ellipse through the largest outer contour of a class in a mask [H, W]; None where there is none."""
-    contours, _ = cv2.findContours((mask == label).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    contours, _ = cv2.findContours((mask == label).view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    return largest_ellipse(contours)
+
+
+def largest_ellipse(contours: Sequence[Array]) -> Ellipse | None:
+    """The same through the largest of contours [N, 1, 2] that have every pixel of the outline."""
     if not contours:
         return None
     contour = max(contours, key=cv2.contourArea)

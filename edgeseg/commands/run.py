@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Protocol
 
@@ -17,7 +16,7 @@ from edgeseg.commands.isolation import isolate_option
 from edgeseg.commands.progress import progress
 from edgeseg.errors import BadInput
 from edgeseg.frames import FrameItem, FrameSource, open_frames
-from edgeseg.metrics import fit_ellipse
+from edgeseg.measure import Measurement, measure
 from edgeseg.overlay import CLIP_SUFFIXES, ClipWriter, draw, write_image
 from edgeseg.plugins import RUNTIMES
 from edgeseg.types import Frame, Mask, Precision
@@ -30,42 +29,6 @@ _COLUMNS = ("frame", "index", "time_s", "class", "area_px", "area_mm2", "circumf
 _RATE_WITHOUT_CLOCK_HZ = 10.0
 _STAGES = ("preprocess", "infer", "postprocess")
 _FILE = click.Path(dir_okay=False, path_type=Path)
-
-
-@dataclass(frozen=True, slots=True)
-class Measurement:
-    """One class in one frame; what needs the pixel size is None where that is unknown.
-
-    Attributes:
-        area_px, area_mm2: all pixels of the class.
-        circumference_mm: of the ellipse on the largest contour; None also where no ellipse fits.
-    """
-
-    label: str
-    area_px: int
-    area_mm2: float | None
-    circumference_mm: float | None
-
-    def __str__(self) -> str:
-        if self.area_mm2 is None:
-            return f"{self.label} {self.area_px} px"
-        around = "" if self.circumference_mm is None else f", {self.circumference_mm:.1f} mm around"
-        return f"{self.label} {self.area_mm2 / 100:.1f} cm2{around}"
-
-
-def measure(mask: Mask, classes: Sequence[str], pixel_size_mm: float | None) -> list[Measurement]:
-    """Measure every foreground class of a mask [H, W], in the order of the classes."""
-    found = []
-    areas = np.bincount(mask.ravel(), minlength=len(classes))
-    for index, label in enumerate(classes[1:], start=1):
-        area_px = int(areas[index])
-        if pixel_size_mm is None:
-            found.append(Measurement(label, area_px, None, None))
-            continue
-        ellipse = fit_ellipse(mask, index) if area_px else None
-        around = None if ellipse is None else ellipse.circumference() * pixel_size_mm
-        found.append(Measurement(label, area_px, area_px * pixel_size_mm**2, around))
-    return found
 
 
 class _Output(Protocol):
@@ -187,7 +150,7 @@ def _segment_all(
         # Nothing is written before the first frame is there: a bad INPUT leaves no empty OUTPUT.
         item: FrameItem | None = next(source)
         sink, rows = _open_output(stack, source, output, csv_file)
-        advance = stack.enter_context(progress(source.path.name, source.length))
+        advance = stack.enter_context(progress(source.path.name if source.path else "frames", source.length))
         while item is not None:
             result = segmenter(item.frame)
             found = measure(result.mask, segmenter.classes, item.pixel_size_mm)

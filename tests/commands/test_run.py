@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from edgeseg.bundle import file_record, write_manifest
-from edgeseg.commands.run import measure
 from edgeseg.durable import new_folder
 from edgeseg.frames import open_frames, read_image
 from edgeseg.testing import PROBE
@@ -216,13 +215,3 @@ def test_bad_usage_is_2(bundle: Path, images: Path, tmp_path: Path, wrong: list[
     output = ["-o", str(tmp_path / "out")] if wrong else []
     command = [sys.executable, "-m", "edgeseg.cli", "run", str(bundle), str(images), *output, *wrong]
     one_line(subprocess.run(command, capture_output=True, text=True, check=False), 2)
-
-
-def test_measurements_of_several_classes() -> None:
-    mask = np.zeros((50, 50), np.uint8)
-    mask[10:20, 10:20] = 2
-    empty, box = measure(mask, ("background", "head", "cyst"), 0.5)
-    assert (empty.label, empty.area_px, empty.area_mm2, empty.circumference_mm) == ("head", 0, 0.0, None)
-    assert (box.label, box.area_px, box.area_mm2) == ("cyst", 100, 25.0)
-    assert box.circumference_mm is not None
-    assert [m.area_mm2 for m in measure(mask, ("background", "head", "cyst"), None)] == [None, None]
