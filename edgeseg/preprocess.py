@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+import math
+
 import cv2
 import numpy as np
 
 from edgeseg.errors import BadInput
-from edgeseg.types import Array, Frame, Interpolation, Layout, Logits, Mask, Preprocess
+from edgeseg.types import Array, Box, Frame, Interpolation, Layout, Logits, Mask, Preprocess
 
 _CV2_INTERPOLATION = {Interpolation.LINEAR: cv2.INTER_LINEAR, Interpolation.AREA: cv2.INTER_AREA}
 _CV2_LARGEST_SIDE = 32766  # cv2.resize and cv2.remap index with int16
+# So far below the largest logit that float32 still tells the two probabilities apart.
+_NEAREST = np.float32(-1e-6)
+
+
+class Scratch:
+    """Memory that one caller uses again from frame to frame; made anew where a size changes. Not for two threads."""
+
+    def __init__(self) -> None:
+        self._arrays: dict[str, Array] = {}
+
+    def take(self, name: str, shape: tuple[int, ...], dtype: type[np.generic]) -> Array:
+        """The array of that name, shape and dtype, with whatever is in it."""
+        array = self._arrays.get(name)
+        if array is None or array.shape != shape or array.dtype != dtype:
+            array = self._arrays[name] = np.empty(shape, dtype)
+        return array
 
 
 def check_frame(frame: Array) -> Frame:
@@ -25,35 +43,55 @@ def check_frame(frame: Array) -> Frame:
     return frame
 
 
-def to_input(frame: Array, preprocess: Preprocess, layout: Layout = Layout.NCHW) -> Logits:
-    """The network input for a frame: channels matched, resized, still in pixel values.
+def area_of(frame: Array, preprocess: Preprocess) -> Box | None:
+    """Where in a frame the network looks; None for all of it.
+
+    Raises:
+        BadInput: for a frame of another dtype or shape, or a scan area that is no part of a frame.
+    """
+    if preprocess.scan_area is None:
+        return None
+    from edgeseg.scan_area import find_area
+
+    return find_area(check_frame(frame), preprocess.scan_area)
+
+
+def to_input(
+    frame: Array,
+    preprocess: Preprocess,
+    layout: Layout = Layout.NCHW,
+    *,
+    area: Box | None = None,
+    out: Logits | None = None,
+    scratch: Scratch | None = None,
+) -> Logits:
+    """The network input for a frame: cut to its area, channels matched, resized, still in pixel values.
 
     Args:
         frame: [H, W] gray or [H, W, 3] RGB, uint8, any size.
         preprocess: the network's size and channels; its mean and std are inside the graph and not applied here.
         layout: NCHW or NHWC.
+        area: the part of the frame to look at; None for what `area_of` says.
+        out: where to write the input, of the shape and dtype returned; None for new memory.
+        scratch: for what lies between frame and input; None for new memory.
 
     Returns:
-        [1, C, h, w] or [1, h, w, C] float32, 0..255, C-contiguous.
+        [1, C, h, w] or [1, h, w, C] float32, 0..255, C-contiguous; `out` where that is given.
 
     Raises:
-        BadInput: for a frame of another dtype or shape.
+        BadInput: for a frame of another dtype or shape, or an area that is not inside it.
     """
     image = check_frame(frame)
-    size = (preprocess.width, preprocess.height)
-    # Colour goes before the resize where that drops channels, after it where it adds some: less to resize either way.
-    if image.ndim == 3 and preprocess.channels == 1:
-        image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)  # type: ignore[assignment]
-    if image.shape[1::-1] != size:
-        image = cv2.resize(image, size, interpolation=_CV2_INTERPOLATION[preprocess.interpolation])  # type: ignore[assignment]
-    if image.ndim == 2 and preprocess.channels == 3:
-        image = cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)  # type: ignore[assignment]
-    pixels = image.astype(np.float32)
-    if pixels.ndim == 2:
-        return pixels[None, None] if layout is Layout.NCHW else pixels[None, :, :, None]
-    if layout is Layout.NCHW:
-        return np.ascontiguousarray(pixels.transpose(2, 0, 1))[None]
-    return pixels[None]
+    box = area_of(frame, preprocess) if area is None else area
+    if box is not None:
+        image = _cut(image, box)
+    image = _resized(image, preprocess, scratch or Scratch())
+    channels, planar = preprocess.channels, layout is Layout.NCHW
+    height, width = image.shape[:2]
+    if out is None:
+        out = np.empty((1, channels, height, width) if planar else (1, height, width, channels), np.float32)
+    _fill(out[0] if planar else out[0].transpose(2, 0, 1), image)
+    return out
 
 
 def to_logit_maps(output: Array, layout: Layout = Layout.NCHW) -> Logits:
@@ -68,12 +106,19 @@ def to_logit_maps(output: Array, layout: Layout = Layout.NCHW) -> Logits:
     if layout is Layout.NCHW:
         maps = maps.transpose(1, 2, 0)
     # min + max is one cheap reduction each and turns NaN or infinity of any element into a non-finite sum.
-    if not np.isfinite(maps.min() + maps.max()):
+    if not math.isfinite(maps.min() + maps.max()):
         raise BadInput("network output has values that are not finite (NaN or infinity)")
     return maps
 
 
-def to_mask(output: Array, frame_shape: tuple[int, ...], layout: Layout = Layout.NCHW) -> Mask:
+def to_mask(
+    output: Array,
+    frame_shape: tuple[int, ...],
+    layout: Layout = Layout.NCHW,
+    *,
+    area: Box | None = None,
+    scratch: Scratch | None = None,
+) -> Mask:
     """Class indices at the frame's own size.
 
     The logits are resized (bilinear) and then decided: one channel against 0, which is a sigmoid against one half;
@@ -83,30 +128,116 @@ def to_mask(output: Array, frame_shape: tuple[int, ...], layout: Layout = Layout
         output: logits [1, C, h, w] or [1, h, w, C], any float dtype; h, w may be smaller than the network input.
         frame_shape: the frame's shape; its first two entries are H, W.
         layout: of `output`.
+        area: where the network looked; None for the whole frame.
+        scratch: for the resized logits; None for new memory.
 
     Returns:
-        [H, W] uint8; 0 is the background.
+        [H, W] uint8, new memory; 0 is the background, which is everything outside the area.
 
     Raises:
         BadInput: for an output that is not 4-D, has a batch above 1 or is not finite.
     """
     maps = to_logit_maps(output, layout)
-    height, width = frame_shape[:2]
-    channels = maps.shape[2]
-    if channels == 1:
-        plane = _resize(np.ascontiguousarray(maps[:, :, 0]), width, height)
-        return (plane > 0).view(np.uint8)
-    best = _resize(np.ascontiguousarray(maps[:, :, 0]), width, height)
-    classes: Mask = np.zeros((height, width), np.uint8)
+    memory = scratch or Scratch()
+    if area is None:
+        mask: Mask = np.empty(frame_shape[:2], np.uint8)
+        _decide(maps, mask, memory)
+    else:
+        mask = np.zeros(frame_shape[:2], np.uint8)
+        _decide(maps, _cut(mask, area), memory)
+    return mask
+
+
+def to_confidence(
+    output: Array, frame_shape: tuple[int, ...], layout: Layout = Layout.NCHW, *, area: Box | None = None
+) -> Logits:
+    """The probability of every class at the frame's own size: the softmax of the resized logits.
+
+    One channel is the logit of class 1 against the background's 0, so that its probability is the sigmoid.
+
+    Args:
+        output, frame_shape, layout, area: as for `to_mask`.
+
+    Returns:
+        [K, H, W] float32, K >= 2 classes with the background first; a pixel's sum is 1 and its largest is the class
+        that `to_mask` gives. Outside the area the background has 1.
+
+    Raises:
+        BadInput: as `to_mask`.
+    """
+    maps = to_logit_maps(output, layout)
+    single = maps.shape[2] == 1
+    confidence = np.zeros((maps.shape[2] + single, *frame_shape[:2]), np.float32)
+    inside = confidence
+    if area is not None:
+        confidence[0] = 1
+        inside = _cut(confidence.transpose(1, 2, 0), area).transpose(2, 0, 1)
+        inside[0] = 0
+    for index in range(maps.shape[2]):
+        _resize(maps[:, :, index], inside[index + single])
+    inside -= inside.max(0)
+    np.minimum(inside, _NEAREST, out=inside, where=inside < 0)
+    np.exp(inside, out=inside)
+    inside /= inside.sum(0)
+    return confidence
+
+
+def _cut(image: Array, area: Box) -> Array:
+    """That part of an image [H, W, ...], a view."""
+    height, width = image.shape[:2]
+    right, bottom = area.left + area.width, area.top + area.height
+    if min(area.left, area.top) < 0 or min(area.width, area.height) < 1 or right > width or bottom > height:
+        raise BadInput(f"area is {area}, expected a box of at least one pixel inside the frame of {width} x {height}")
+    return image[area.top : bottom, area.left : right]
+
+
+def _resized(image: Array, preprocess: Preprocess, scratch: Scratch) -> Array:
+    """[h, w], or [h, w, 3] where the network and the frame have colours."""
+    size = (preprocess.width, preprocess.height)
+    # Colour goes before the resize where that drops channels: less to resize.
+    if image.ndim == 3 and preprocess.channels == 1:
+        gray = scratch.take("gray", image.shape[:2], np.uint8)
+        image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY, dst=gray)
+    if image.shape[1::-1] != size:
+        small = scratch.take("small", (*size[::-1], *image.shape[2:]), np.uint8)
+        image = cv2.resize(image, size, dst=small, interpolation=_CV2_INTERPOLATION[preprocess.interpolation])
+    return image
+
+
+def _fill(planes: Array, image: Array) -> None:
+    """Write an image, [h, w] or [h, w, 3], into planes [C, h, w]; a gray one into each of them."""
+    if image.ndim == 3 and planes.flags.c_contiguous:
+        # Three copies of whole planes take a third of the time of one that gathers every third byte.
+        for plane, channel in zip(planes, cv2.split(image), strict=True):
+            np.copyto(plane, channel)
+    else:
+        np.copyto(planes, image if image.ndim == 2 else image.transpose(2, 0, 1))
+
+
+def _decide(maps: Logits, mask: Mask, scratch: Scratch) -> None:
+    """Write the class of every pixel into a mask of any size."""
+    best = _at_size(maps[:, :, 0], mask.shape, scratch, "first")
+    if maps.shape[2] == 1:
+        np.greater(best, 0, out=mask.view(np.bool_))
+        return
+    mask[:] = 0
     # One channel at a time: an argmax over all would need C planes of the frame's size at once.
-    for index in range(1, channels):
-        plane = _resize(np.ascontiguousarray(maps[:, :, index]), width, height)
-        classes[plane > best] = index
-        best = np.maximum(best, plane)  # not in place: the first plane may be the caller's memory
-    return classes
+    for index in range(1, maps.shape[2]):
+        plane = _at_size(maps[:, :, index], mask.shape, scratch, "next")
+        better = np.greater(plane, best, out=scratch.take("better", mask.shape, np.bool_))
+        np.copyto(mask, np.uint8(index), where=better)
+        best = np.maximum(best, plane, out=scratch.take("best", mask.shape, np.float32))
 
 
-def _resize(plane: Logits, width: int, height: int) -> Logits:
-    if plane.shape == (height, width):
-        return plane
-    return cv2.resize(plane, (width, height), interpolation=cv2.INTER_LINEAR)  # type: ignore[return-value]
+def _at_size(plane: Logits, size: tuple[int, ...], scratch: Scratch, name: str) -> Logits:
+    """The plane itself where it has that size, else resized."""
+    return plane if plane.shape == size else _resize(plane, scratch.take(name, size, np.float32))
+
+
+def _resize(plane: Logits, out: Logits) -> Logits:
+    """Write a plane into another of any size."""
+    if plane.shape == out.shape:
+        np.copyto(out, plane)
+    else:
+        cv2.resize(np.ascontiguousarray(plane), out.shape[::-1], dst=out, interpolation=cv2.INTER_LINEAR)
+    return out

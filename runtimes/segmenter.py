@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from time import perf_counter
-from typing import Self
+from typing import TYPE_CHECKING, Any, Self
 
 from edgeseg import plugins
 from edgeseg.bundle import open_bundle
 from edgeseg.errors import BadInput, EdgesegError, InferenceError, SelfTestFailed
 from edgeseg.evidence import Execution
-from edgeseg.preprocess import to_input, to_mask
+from edgeseg.preprocess import Scratch, area_of, to_confidence, to_input, to_mask
 from edgeseg.runtimes.choice import Candidate, candidates, fastest
 from edgeseg.runtimes.sandbox import Limits
 from edgeseg.trust import Keys
-from edgeseg.types import Array, Artifact, Bundle, Layout, Mask, Precision, Preprocess
+from edgeseg.types import Array, Artifact, Box, Bundle, Layout, Logits, Mask, Precision, Preprocess
+
+if TYPE_CHECKING:
+    from edgeseg.measure import Measurement
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,27 +38,53 @@ class Timing:
         return self.preprocess + self.infer + self.postprocess
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Segmentation:
-    """What a segmenter makes of a frame.
+    """What a segmenter makes of a frame; its arrays are the caller's, no later call changes them.
 
     Attributes:
         mask: [H, W] uint8 class indices at the frame's own size; 0 is the background.
         timing: of this call.
+        area: where in the frame the network looked; None for all of it.
+        confidence: [K, H, W] float32 probabilities of the classes, the background first: they sum to 1, and the
+            largest is the mask's class. None where it was not asked for.
+        classes: class names; index 0 is the background.
     """
 
     mask: Mask
     timing: Timing
-    _execution: Callable[[], Execution] = field(repr=False, compare=False)
+    area: Box | None
+    confidence: Logits | None
+    classes: tuple[str, ...]
+    _execution: Callable[[], Execution] = field(repr=False)
 
     @property
     def execution(self) -> Execution:
         """What the engine really ran. Found out once per segmenter, which has to be open the first time."""
         return self._execution()
 
+    def measure(self, pixel_size_mm: float | None = None) -> Sequence[Measurement]:
+        """Area and circumference of each class: see `edgeseg.measure.measure`.
+
+        Args:
+            pixel_size_mm: edge of a square pixel; None where unknown, and then there is nothing in mm.
+        """
+        from edgeseg.measure import measure
+
+        return measure(self.mask, self.classes, pixel_size_mm)
+
+    def contours(self) -> Any:
+        """Outlines of each class, [N, 2] int32 as (x, y): see `edgeseg.measure.contours`."""
+        from edgeseg.measure import contours
+
+        return contours(self.mask, self.classes)
+
 
 class Segmenter:
     """One artifact of a bundle, loaded: a callable and a context manager, used by one thread at a time.
+
+    A call by a second thread at the same moment raises; nothing is ever mixed up. `close` may come from any thread: a
+    call that is running ends as usual and frees the engine then.
 
     Attributes:
         artifact: the artifact that runs.
@@ -74,28 +104,53 @@ class Segmenter:
         self._session = candidate.session
         self._input = candidate.session.inputs[0]
         self._output = candidate.session.outputs[0]
+        self._scratch = Scratch()
+        self._lock = Lock()
+        self._closed = False
 
-    def __call__(self, frame: Array) -> Segmentation:
+    def __call__(self, frame: Array, *, area: Box | None = None, confidence: bool = False) -> Segmentation:
         """Segment one frame.
 
         Args:
             frame: [H, W] gray or [H, W, 3] RGB, uint8, any size.
+            area: the part of the frame to look at; None for what the bundle's preprocessing says.
+            confidence: whether to give the probability of every class too.
 
         Raises:
-            BadInput: a frame of another dtype or shape.
-            InferenceError: the engine failed, gave values that are not finite, or the segmenter is closed.
+            BadInput: a frame of another dtype or shape, or an area that is not inside it.
+            InferenceError: the engine failed, gave values that are not finite, the segmenter is closed, or another
+                thread is using it.
         """
+        if not self._lock.acquire(blocking=False):
+            raise InferenceError(f"{self._name} is in use by another thread: load a segmenter for each thread")
+        try:
+            return self._segment(frame, area, confidence)
+        finally:
+            self._lock.release()
+            if self._closed:
+                self.close()
+
+    def _segment(self, frame: Array, area: Box | None, confidence: bool) -> Segmentation:
         start = perf_counter()
-        image = to_input(frame, self._preprocess, self._input.layout)
+        area = area_of(frame, self._preprocess) if area is None else area
+        image = to_input(frame, self._preprocess, self._input.layout, area=area, scratch=self._scratch)
         prepared = perf_counter()
         output = self._session.run({self._input.name: image})[self._output.name]
         inferred = perf_counter()
         try:
-            mask = to_mask(output, frame.shape, self._output.layout)
+            mask = to_mask(output, frame.shape, self._output.layout, area=area, scratch=self._scratch)
+            certainty = to_confidence(output, frame.shape, self._output.layout, area=area) if confidence else None
         except BadInput as error:
-            raise InferenceError(f"{self.artifact.name} on {self.runtime} {self.device}: {error}") from error
+            raise InferenceError(f"{self._name}: {error}") from error
         timing = Timing((prepared - start) * 1e3, (inferred - prepared) * 1e3, (perf_counter() - inferred) * 1e3)
-        return Segmentation(mask, timing, lambda: self.execution)
+        return Segmentation(mask, timing, area, certainty, self.classes, self._executed)
+
+    @property
+    def _name(self) -> str:
+        return f"{self.artifact.name} on {self.runtime} {self.device}"
+
+    def _executed(self) -> Execution:
+        return self.execution
 
     @cached_property
     def execution(self) -> Execution:
@@ -103,8 +158,13 @@ class Segmenter:
         return self._session.execution()
 
     def close(self) -> None:
-        """Free the engine's memory; calling it twice is allowed."""
-        self._session.close()
+        """Free the engine's memory, once no thread is in a call; calling it twice is allowed."""
+        self._closed = True
+        if self._lock.acquire(blocking=False):
+            try:
+                self._session.close()
+            finally:
+                self._lock.release()
 
     def __enter__(self) -> Self:
         return self
