@@ -15,6 +15,7 @@
     |  |- EngineCrashed               an engine in a process of its own died
     |  |- EngineTimeout               an engine in a process of its own took too long, and was killed
     |  |- SelfTestFailed              an artifact does not do here what it did when it was made
+    |  |- StreamFailed                no segmenter of a stream's chain is left
     |- BoardError                     something on the board under test
        |- BoardUnreachable            no connection
        |- BoardTimeout                no answer in time
@@ -85,6 +86,10 @@ class ExecutionMismatch(InferenceError):
 
 class SelfTestFailed(InferenceError):
     """An artifact does not do on this machine what it did when it was converted."""
+
+
+class StreamFailed(InferenceError):
+    """A stream came to an end because no segmenter of its chain is left."""
 
 
 class EngineCrashed(InferenceError):

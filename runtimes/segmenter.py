@@ -91,6 +91,7 @@ class Segmenter:
         runtime: the name of the runtime it runs on.
         device: the device it runs on.
         classes: class names; index 0 is the background.
+        preprocess: what happens to a frame before the network.
         skipped: candidates that could not be used, each with the reason.
     """
 
@@ -99,8 +100,8 @@ class Segmenter:
         self.runtime = candidate.runtime
         self.device = candidate.session.device
         self.classes = bundle.classes
+        self.preprocess = bundle.preprocess
         self.skipped = dict(skipped)
-        self._preprocess = bundle.preprocess
         self._session = candidate.session
         self._input = candidate.session.inputs[0]
         self._output = candidate.session.outputs[0]
@@ -132,8 +133,8 @@ class Segmenter:
 
     def _segment(self, frame: Array, area: Box | None, confidence: bool) -> Segmentation:
         start = perf_counter()
-        area = area_of(frame, self._preprocess) if area is None else area
-        image = to_input(frame, self._preprocess, self._input.layout, area=area, scratch=self._scratch)
+        area = area_of(frame, self.preprocess) if area is None else area
+        image = to_input(frame, self.preprocess, self._input.layout, area=area, scratch=self._scratch)
         prepared = perf_counter()
         output = self._session.run({self._input.name: image})[self._output.name]
         inferred = perf_counter()

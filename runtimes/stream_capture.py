@@ -1,0 +1,30 @@
+"""The capture of a stream: from the source into the queue, in a thread of its own."""
+
+from __future__ import annotations
+
+from time import monotonic
+
+from edgeseg.frames import FrameItem, FrameSource
+from edgeseg.preprocess import check_frame
+from edgeseg.runtimes.frozen import FreezeDetector
+from edgeseg.runtimes.stream_core import Core
+from edgeseg.runtimes.stream_outbox import Arrival
+
+
+def capture(source: FrameSource, core: Core, detector: FreezeDetector) -> None:
+    """Give all frames of a source to a stream, and then the reason why there are no more."""
+    try:
+        for item in source:
+            if not core.offer(_arrival(item, detector)):
+                return
+    except Exception as error:
+        core.end_of_source(error)
+    else:
+        core.end_of_source()
+
+
+def _arrival(item: FrameItem, detector: FreezeDetector) -> Arrival:
+    captured_s = monotonic() if item.captured_s is None else item.captured_s
+    # Where time is that of a clip, its own clock counts, however fast it is read.
+    clock_s = captured_s if item.time_s is None else item.time_s
+    return Arrival(item, captured_s, detector.update(check_frame(item.frame), clock_s))
