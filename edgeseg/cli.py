@@ -30,6 +30,8 @@ COMMANDS = {
     "runtimes": ("edgeseg.commands.runtimes:runtimes", "List the engines proven usable here, and why others are not."),
     "sbom": ("edgeseg.commands.sbom:sbom", "Write what a bundle is made of, as CycloneDX."),
     "sign": ("edgeseg.commands.sign:sign", "Sign a bundle."),
+    "soak": ("edgeseg.commands.soak:soak", "Stream for a long time and hold it to its deadlines."),
+    "stream": ("edgeseg.commands.stream:stream", "Segment a live source, every result within its deadline."),
     "train": ("edgeseg.commands.train:train", "Train a reference segmenter on a frames folder."),
     "unpack": ("edgeseg.commands.unpack:unpack_bundle", "Turn the one compressed file into a bundle again."),
     "verify": ("edgeseg.commands.verify:verify", "Prove a bundle against its source's results."),
