@@ -171,6 +171,11 @@ class IsolatedSession(EngineSession):
         self._room = 0
 
     @property
+    def pid(self) -> int:
+        """Of the process that the engine runs in."""
+        return self._process.pid
+
+    @property
     def closed(self) -> bool:
         """Whether `close` was called."""
         return self._closed

@@ -119,8 +119,8 @@ class Segmenter:
 
         Raises:
             BadInput: a frame of another dtype or shape, or an area that is not inside it.
-            InferenceError: the engine failed, gave values that are not finite, the segmenter is closed, or another
-                thread is using it.
+            InferenceError: the engine failed, gave values that are not finite or another shape than it should, the
+                segmenter is closed, or another thread is using it.
         """
         if not self._lock.acquire(blocking=False):
             raise InferenceError(f"{self._name} is in use by another thread: load a segmenter for each thread")
@@ -138,6 +138,8 @@ class Segmenter:
         prepared = perf_counter()
         output = self._session.run({self._input.name: image})[self._output.name]
         inferred = perf_counter()
+        if output.shape != self._output.shape and -1 not in self._output.shape:
+            raise InferenceError(f"{self._name}: the output has shape {output.shape}, expected {self._output.shape}")
         try:
             mask = to_mask(output, frame.shape, self._output.layout, area=area, scratch=self._scratch)
             certainty = to_confidence(output, frame.shape, self._output.layout, area=area) if confidence else None

@@ -24,7 +24,9 @@ def capture(source: FrameSource, core: Core, detector: FreezeDetector) -> None:
 
 
 def _arrival(item: FrameItem, detector: FreezeDetector) -> Arrival:
-    captured_s = monotonic() if item.captured_s is None else item.captured_s
-    # Where time is that of a clip, its own clock counts, however fast it is read.
-    clock_s = captured_s if item.time_s is None else item.time_s
-    return Arrival(item, captured_s, detector.update(check_frame(item.frame), clock_s))
+    frame = check_frame(item.frame)
+    if item.captured_s is not None:
+        return Arrival(item, item.captured_s, detector.update(frame, item.captured_s))
+    captured_s = monotonic()
+    # A file that is read as fast as it can be has its own time.
+    return Arrival(item, captured_s, detector.update(frame, captured_s if item.time_s is None else item.time_s))
