@@ -28,6 +28,11 @@ def is_clip(head: bytes) -> bool:
     return head[4:8] in _QUICKTIME or (head[:4] == b"RIFF" and head[8:11] == b"AVI") or head[:4] == _MATROSKA
 
 
+def quiet_ffmpeg() -> None:
+    """Keep FFmpeg's own messages off stderr, beside the one line that edgeseg prints. Read once, when it is loaded."""
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+
+
 class Clip:
     """An opened clip.
 
@@ -39,10 +44,10 @@ class Clip:
     def __init__(self, path: Path) -> None:
         """Open a clip. Raises BadInput where it cannot be opened or its frames have more than 2**26 pixels."""
         self._path = path
-        # FFmpeg's own messages would stand beside the one line that edgeseg prints. Read once, when FFmpeg is loaded.
-        os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+        quiet_ffmpeg()
         with quiet_opencv():
-            self._capture = cv2.VideoCapture(str(path))
+            # From the root: FFmpeg would take a relative path such as `concat:a` or `http:b` for a protocol.
+            self._capture = cv2.VideoCapture(str(path.absolute()))
         if not self._capture.isOpened():
             raise BadInput(f"{path} cannot be opened as a clip: it is truncated, damaged or has an unknown codec")
         try:

@@ -13,12 +13,20 @@ import numpy as np
 
 from edgeseg import dicom_jpeg
 from edgeseg.errors import BadInput, MissingDependency
-from edgeseg.frame_source import Counts
+from edgeseg.frame_source import Counts, square_mm
 from edgeseg.images import check_pixels
 from edgeseg.types import Array, Box, Frame
 
+# Those of pydicom's plugins that may decode, best first. GDCM aborts the process on a damaged JPEG or JPEG 2000 stream.
+_PLUGINS = ("pillow", "pyjpegls", "pydicom", "pylibjpeg")
+_DECODERS = {
+    "1.2.840.10008.1.2.4.80": "pyjpegls",
+    "1.2.840.10008.1.2.4.81": "pyjpegls",
+    "1.2.840.10008.1.2.4.201": "pylibjpeg pylibjpeg-openjpeg",
+    "1.2.840.10008.1.2.4.202": "pylibjpeg pylibjpeg-openjpeg",
+    "1.2.840.10008.1.2.4.203": "pylibjpeg pylibjpeg-openjpeg",
+}
 _TWO_DIMENSIONAL, _TISSUE, _CENTIMETRES = 1, 1, 3
-_SQUARE_TOLERANCE = 0.01
 # Damaged frames in a row after which a cine is taken to have ended.
 _MOST_DAMAGED = 32
 
@@ -145,7 +153,7 @@ def _check_not_deflated(pydicom: Any, path: Path) -> None:
 
 
 def _plugin(data: Any) -> str:
-    """The decoding plugin for a data set, "" for pydicom's own choice."""
+    """The decoding plugin for a data set; "" for one that is not compressed."""
     from pydicom.pixels import get_decoder
 
     syntax = data.file_meta.TransferSyntaxUID
@@ -155,19 +163,20 @@ def _plugin(data: Any) -> str:
         raise BadInput(
             f"{data.filename} has transfer syntax {syntax.name}, which cannot be decoded: export it uncompressed"
         ) from None
+    if not syntax.is_encapsulated:
+        return ""
     if syntax in dicom_jpeg.SYNTAXES and dicom_jpeg.is_available(syntax):
         if dicom_jpeg.NAME not in decoder.available_plugins:
             decoder.add_plugin(dicom_jpeg.NAME, ("edgeseg.dicom_jpeg", "decode_frame"))
         return dicom_jpeg.NAME
-    # Pillow before others that may be installed: GDCM aborts the process on a damaged JPEG 2000 or JPEG stream.
-    if "pillow" in decoder.available_plugins:
-        return "pillow"
-    if not decoder.is_available:
-        if any("pillow" in wanted for wanted in decoder.missing_dependencies) or syntax in dicom_jpeg.SYNTAXES:
-            raise MissingDependency("Pillow", f"{data.filename} ({syntax.name})", "dicom")
-        needed = "; ".join(decoder.missing_dependencies)
-        raise BadInput(f"{data.filename} is {syntax.name}, expected another or a decoder for it ({needed})")
-    return ""
+    for name in _PLUGINS:
+        if name in decoder.available_plugins:
+            return name
+    if any("pillow" in wanted for wanted in decoder.missing_dependencies) or syntax in dicom_jpeg.SYNTAXES:
+        raise MissingDependency("Pillow", f"{data.filename} ({syntax.name})", "dicom")
+    package = _DECODERS.get(syntax)
+    what = f"install a decoder with: pip install {package}" if package else "export it uncompressed"
+    raise BadInput(f"{data.filename} has transfer syntax {syntax.name}, for which no decoder is installed: {what}")
 
 
 def _to_8_bit(stored: Array, data: Any) -> Frame:
@@ -270,9 +279,9 @@ def _pixel_size(data: Any) -> float | None:
     if tissue := _tissue(data):
         if any(not _inside(r, data) or not _in_centimetres(r) for r in tissue):
             return None
-        return _one_size([10 * abs(float(r[d].value)) for r in tissue for d in ("PhysicalDeltaX", "PhysicalDeltaY")])
+        return square_mm([10 * abs(float(r[d].value)) for r in tissue for d in ("PhysicalDeltaX", "PhysicalDeltaY")])
     spacing = data.get("PixelSpacing")
-    return _one_size([float(s) for s in spacing]) if spacing else None
+    return square_mm([float(s) for s in spacing]) if spacing else None
 
 
 def _inside(region: Any, data: Any) -> bool:
@@ -282,11 +291,3 @@ def _inside(region: Any, data: Any) -> bool:
 def _in_centimetres(region: Any) -> bool:
     units = (region.get("PhysicalUnitsXDirection"), region.get("PhysicalUnitsYDirection"))
     return units == (_CENTIMETRES, _CENTIMETRES)
-
-
-def _one_size(sizes: Sequence[float]) -> float | None:
-    """The one pixel edge that all figures agree on within 1 %, else None."""
-    low, high = min(sizes), max(sizes)
-    if not (low > 0 and math.isfinite(high)) or high - low > _SQUARE_TOLERANCE * high:
-        return None
-    return (low + high) / 2

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -12,6 +13,7 @@ from edgeseg.errors import BadInput
 from edgeseg.types import Box, Frame
 
 _LONGEST_NAME = 120
+_SQUARE_TOLERANCE = 0.01
 
 
 class SourceKind(StrEnum):
@@ -176,6 +178,14 @@ class FrameSource:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def square_mm(sizes: Sequence[float]) -> float | None:
+    """The one pixel edge that all figures agree on within 1 %, else None."""
+    low, high = min(sizes), max(sizes)
+    if not (low > 0 and math.isfinite(high)) or high - low > _SQUARE_TOLERANCE * high:
+        return None
+    return (low + high) / 2
 
 
 def safe_name(text: str) -> str:

@@ -5,12 +5,17 @@ from __future__ import annotations
 import csv
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgeseg.clips import Clip, is_clip
 from edgeseg.errors import BadInput
 from edgeseg.frame_source import Counts, FrameItem, FrameSource, SourceKind, safe_name
-from edgeseg.images import is_image, list_images, read_head, read_image
+from edgeseg.images import is_image, list_files, list_images, read_head, read_image
+
+if TYPE_CHECKING:
+    from edgeseg.dicom import DicomFile
 
 __all__ = ["FrameItem", "FrameSource", "SourceKind", "open_frames", "read_image", "safe_name"]
 
@@ -19,7 +24,8 @@ def open_frames(path: Path | str) -> FrameSource:
     """Open an image, a folder of images, a clip or a DICOM file. What a file is, its content decides, not its name.
 
     A folder gives its PNG, JPEG, BMP and TIFF files in natural order; a folder with `images/` gives those, with the
-    pixel sizes of its `index.csv`. A clip or cine that ends early gives what is there and then raises BadInput.
+    pixel sizes of its `index.csv`; a folder without any of them its DICOM files, frame by frame. A clip or cine that
+    ends early gives what is there and then raises BadInput; damaged frames in its middle are passed over and counted.
 
     Raises:
         BadInput: here or at the frame concerned, naming the path: missing, empty, damaged, truncated or of an
@@ -30,8 +36,7 @@ def open_frames(path: Path | str) -> FrameSource:
     if path.is_dir():
         return _open_folder(path)
     head = read_head(path, 132)
-    # DICOM first: the 128 bytes before its mark are free, and often those of a TIFF.
-    if head[128:132] == b"DICM":
+    if _is_dicom(head):
         return _open_dicom(path)
     if is_image(head):
         return FrameSource(path, SourceKind.IMAGE, _stills([path], [None]), length=1, reopen=lambda: open_frames(path))
@@ -47,10 +52,40 @@ def _open_folder(path: Path) -> FrameSource:
     except OSError as error:
         raise BadInput(f"{folder} cannot be read: {error.strerror}") from error
     if not images:
-        raise BadInput(f"{folder} has no images, expected PNG, JPEG, BMP or TIFF files")
+        return _open_dicom_folder(path)
     sizes = _pixel_sizes(folder.parent / "index.csv") if folder != path else {}
     items = _stills(images, [sizes.get(p.name) for p in images])
     return FrameSource(path, SourceKind.FOLDER, items, length=len(images), reopen=lambda: _open_folder(path))
+
+
+def _open_dicom_folder(path: Path) -> FrameSource:
+    # The index of a DICOM medium is a DICOM file too, without a picture.
+    files = [p for p in list_files(path) if p.name != "DICOMDIR" and p.stat().st_size and _is_dicom(read_head(p, 132))]
+    if not files:
+        raise BadInput(f"{path} has no images, expected PNG, JPEG, BMP, TIFF or DICOM files")
+    counts = Counts()
+    return FrameSource(
+        path,
+        SourceKind.FOLDER,
+        _cines(files, counts),
+        counts=counts,
+        reopen=lambda: _open_folder(path),
+    )
+
+
+def _cines(files: Sequence[Path], counts: Counts) -> Iterator[FrameItem]:
+    index = 0
+    for file, name in zip(files, _unique_names(files), strict=True):
+        cine = _dicom_file(file)
+        # Numbered all of them: one file may be called what a frame of another one would be.
+        for item in _dicom_items(cine, f"{name}-{{:06d}}", counts):
+            yield replace(item, index=index + item.index)
+        index += cine.length
+
+
+def _is_dicom(head: bytes) -> bool:
+    # First of all kinds: the 128 bytes before the mark are free, and often those of a TIFF.
+    return head[128:132] == b"DICM"
 
 
 def _pixel_sizes(index: Path) -> dict[str, float]:
@@ -96,28 +131,27 @@ def _open_clip(path: Path) -> FrameSource:
 
 
 def _open_dicom(path: Path) -> FrameSource:
-    # Imported here: pydicom is an extra.
-    from edgeseg.dicom import DicomFile
-
-    file, counts = DicomFile(path), Counts()
+    file, counts = _dicom_file(path), Counts()
     stem = safe_name(path.stem)
-    items = (
-        FrameItem(
-            frame,
-            f"{stem}-{index:06d}" if file.length > 1 else stem,
-            index,
-            file.time_s(index),
-            file.pixel_size_mm,
-            area=file.area,
-        )
-        for index, frame in file.frames(counts)
-    )
+    numbered = f"{stem}-{{:06d}}" if file.length > 1 else stem
     return FrameSource(
         path,
         SourceKind.DICOM,
-        items,
+        _dicom_items(file, numbered, counts),
         length=file.length,
         rate_hz=file.rate_hz,
         counts=counts,
         reopen=lambda: _open_dicom(path),
     )
+
+
+def _dicom_file(path: Path) -> DicomFile:
+    # Imported here: pydicom is an extra.
+    from edgeseg.dicom import DicomFile
+
+    return DicomFile(path)
+
+
+def _dicom_items(file: DicomFile, name: str, counts: Counts) -> Iterator[FrameItem]:
+    for index, frame in file.frames(counts):
+        yield FrameItem(frame, name.format(index), index, file.time_s(index), file.pixel_size_mm, area=file.area)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
+import threading
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -75,8 +76,20 @@ def check_pixels(width: int, height: int) -> None:
 
 def list_images(folder: Path) -> list[Path]:
     """The image files of a folder by suffix, hidden ones left out, in natural order (frame2 before frame10)."""
-    found = (p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
-    return sorted((p for p in found if p.is_file()), key=_natural)
+    return [p for p in list_files(folder) if p.suffix.lower() in SUFFIXES]
+
+
+def list_files(folder: Path) -> list[Path]:
+    """The files of a folder, hidden ones left out, in natural order."""
+    return sorted((p for p in folder.iterdir() if not p.name.startswith(".") and p.is_file()), key=_natural)
+
+
+class _Quiet:
+    """OpenCV's log level, which is one for the whole process: lowered while any thread is inside."""
+
+    lock = threading.Lock()
+    inside = 0
+    level = 0
 
 
 @contextmanager
@@ -84,12 +97,18 @@ def quiet_opencv() -> Iterator[None]:
     """Keep OpenCV's own messages off stderr: what is wrong with a file is said once, by the error raised."""
     # Where the switch is depends on the version: cv2 itself until 4.12, cv2.utils.logging from 4.13.
     log: Any = getattr(cv2.utils, "logging", cv2)
-    level = log.getLogLevel()
-    log.setLogLevel(0)
+    with _Quiet.lock:
+        if _Quiet.inside == 0:
+            _Quiet.level = log.getLogLevel()
+            log.setLogLevel(0)
+        _Quiet.inside += 1
     try:
         yield
     finally:
-        log.setLogLevel(level)
+        with _Quiet.lock:
+            _Quiet.inside -= 1
+            if _Quiet.inside == 0:
+                log.setLogLevel(_Quiet.level)
 
 
 def read_head(path: Path, count: int) -> bytes:

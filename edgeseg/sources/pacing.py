@@ -20,7 +20,8 @@ def paced(source: FrameSource, rate_hz: float, loop: bool = False) -> FrameSourc
     Due times are those of one schedule on `time.monotonic()`, so that they do not drift; `captured_s` of a frame is its
     due time. The next frame is decoded before it is waited for. A reader that comes late gets the next frame at once,
     with the newest due time that has passed; due times before it are counted in `skipped` and nothing makes up for
-    them, so that no burst follows a stall. No frame of the source is left out.
+    them, so that no burst follows a stall. No frame of a file is left out. Of a live source the frame that is there at
+    the due time is given, with its own `captured_s`.
 
     Args:
         source: closed with the source returned.
@@ -59,18 +60,34 @@ class _Replay:
         self._late = 0
 
     def items(self) -> Iterator[FrameItem]:
-        start_s: float | None = None
-        slot = 0
-        for item in self._frames():
-            if start_s is None:
-                start_s = time.monotonic()
-            if self._stopped.wait(start_s + slot * self._period_s - time.monotonic()):
+        # What a live source has is newest when it is asked for; a file is decoded ahead of the due time.
+        return self._live_items() if self._source.live else self._file_items()
+
+    def _live_items(self) -> Iterator[FrameItem]:
+        frames = self._frames()
+        for _ in self._due():
+            if (item := next(frames, None)) is None:
                 return
+            yield item
+
+    def _file_items(self) -> Iterator[FrameItem]:
+        frames = self._frames()
+        item = next(frames, None)
+        for due_s in self._due():
+            if item is None:
+                return
+            yield replace(item, captured_s=due_s)
+            item = next(frames, None)
+
+    def _due(self) -> Iterator[float]:
+        """Waits for each due time and gives it; of several that have passed only the newest."""
+        start_s, slot = time.monotonic(), 0
+        while not self._stopped.wait(start_s + slot * self._period_s - time.monotonic()):
             newest = max(slot, int((time.monotonic() - start_s) / self._period_s))
             self._late += newest - slot
-            self.counts.skipped += newest - slot
-            yield replace(item, captured_s=start_s + newest * self._period_s)
+            self.counts.skipped = self._late + self._source.skipped
             slot = newest + 1
+            yield start_s + newest * self._period_s
 
     def stop(self) -> None:
         self._stopped.set()
