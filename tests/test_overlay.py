@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import timeit
 from pathlib import Path
 
 import cv2
@@ -10,7 +11,7 @@ import pytest
 
 from edgeseg.errors import BadInput
 from edgeseg.frames import open_frames, read_image
-from edgeseg.overlay import COLOURS, ClipWriter, draw, write_image
+from edgeseg.overlay import COLOURS, ClipWriter, draw, draw_confidence, write_image
 
 
 def mask_of(*boxes: tuple[int, int, int, int]) -> np.ndarray:
@@ -53,11 +54,58 @@ def test_an_empty_mask_changes_nothing_and_text_only_the_bottom() -> None:
     assert (picture[150:] > 150).any()
 
 
+def test_a_stale_mask_has_gray_dashes_no_fill_and_a_band() -> None:
+    frame = np.full((400, 600, 3), 60, np.uint8)
+    mask = np.zeros((400, 600), np.uint8)
+    cv2.circle(mask, (300, 220), 100, 1, -1)
+    picture = draw(frame, mask, stale="stale, 120 ms old")
+    assert (picture[0] == COLOURS[1]).all()
+    assert (picture[:20] < 40).any()  # black letters
+    body = picture[40:]
+    assert (np.ptp(body, axis=2) == 0).all()  # gray
+    assert (picture[220, 300] == 60).all()
+    ring = body[(mask > cv2.erode(mask, np.ones((3, 3), np.uint8)))[40:]][:, 0]
+    assert 0.3 < np.mean(ring > 120) < 0.8
+    assert draw(frame, mask)[220, 300].tolist() != [60, 60, 60]
+
+
+@pytest.mark.parametrize("shape", [(80, 120), (80, 120, 3)])
+def test_confidence_tints_by_how_sure_it_is(shape: tuple[int, ...]) -> None:
+    frame = np.full(shape, 100, np.uint8)
+    confidence = np.tile(np.linspace(0, 1, 120, dtype=np.float32), (80, 1))
+    confidence[:, :20] = 0
+    picture = draw_confidence(frame, confidence)
+    assert (frame == 100).all()
+    assert (picture[:, :20] == 100).all()
+    away = np.abs(picture[0].astype(int) - 100).sum(1)
+    assert away[119] > 100
+    assert away[60] < away[119]
+    red, _, blue = picture[0, 119].astype(int)
+    assert red > blue + 80  # yellow
+    assert (draw_confidence(frame, confidence, opacity=0) == 100).all()
+    for wrong in (confidence.T, confidence.astype(np.float64)):
+        with pytest.raises(BadInput, match="confidence has"):
+            draw_confidence(frame, wrong)
+
+
+def test_drawing_keeps_up_with_a_live_view() -> None:
+    # A third of a period at 30 Hz, where a machine with nothing else to do takes a thirtieth.
+    frame = np.full((540, 800), 60, np.uint8)
+    mask = np.zeros((540, 800), np.uint8)
+    cv2.ellipse(mask, (400, 270), (300, 220), 20, 0, 360, 1, -1)
+    assert min(timeit.repeat(lambda: draw(frame, mask, text="head 207.3 cm2"), number=1, repeat=50)) < 0.011
+
+
 @pytest.mark.parametrize("side", [1, 2, 5])
-def test_tiny_frames(side: int) -> None:
-    picture = draw(np.zeros((side, side), np.uint8), np.ones((side, side), np.uint8), text="does not fit")
-    assert picture.shape == (side, side, 3)
-    assert picture.any()
+@pytest.mark.parametrize("stale", [None, "no answer"])
+def test_tiny_frames(side: int, stale: str | None) -> None:
+    frame, mask = np.zeros((side, side), np.uint8), np.ones((side, side), np.uint8)
+    for picture in (
+        draw(frame, mask, text="does not fit", stale=stale),
+        draw_confidence(frame, mask.astype(np.float32)),
+    ):
+        assert picture.shape == (side, side, 3)
+        assert picture.any()
 
 
 def test_a_mask_of_another_size_is_refused() -> None:
