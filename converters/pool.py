@@ -21,10 +21,11 @@ from edgeseg.converters.baseline import torch_baselines
 from edgeseg.converters.fit import Batch
 from edgeseg.converters.recipe import Pool
 from edgeseg.converters.source import Source
-from edgeseg.converters.training_data import AUGMENTATIONS, normalise, soft_target
+from edgeseg.converters.training_data import AUGMENTATIONS, image_of, normalise, soft_target
 from edgeseg.dataset import FrameFolder, evenly_spaced, read_pair
 from edgeseg.errors import BadInput
-from edgeseg.preprocess import to_input
+from edgeseg.preprocess import area_of
+from edgeseg.scan_area import cut
 from edgeseg.types import Preprocess
 
 _CHUNK = 64
@@ -125,11 +126,15 @@ class _Maker:
         classes = len(self.source.classes)
         pairs = [read_pair(s, classes) for f in frames for s in f.samples]
         preprocess = self.source.preprocess
-        images = [torch.from_numpy(to_input(frame, preprocess)[0] / 255) for frame, _ in pairs]
+        areas = [area_of(frame, preprocess) for frame, _ in pairs]
+        images = [image_of(frame, preprocess, area) for (frame, _), area in zip(pairs, areas, strict=True)]
         height, width = preprocess.height // self.stride, preprocess.width // self.stride
         maps = 1 if classes == 2 else classes
         blank = torch.zeros(maps, preprocess.height, preprocess.width)
-        targets = [blank if m is None else torch.from_numpy(soft_target(m, preprocess, classes)) for _, m in pairs]
+        targets = [
+            blank if mask is None else torch.from_numpy(soft_target(cut(mask, area), preprocess, classes))
+            for (_, mask), area in zip(pairs, areas, strict=True)
+        ]
         arrays = {
             "images": self._array("images", (total, *images[0].shape), np.uint8),
             "logits": self._array("logits", (total, maps, height, width), np.float16),

@@ -23,6 +23,20 @@ import msgspec
 
 from edgeseg.errors import BadInput
 from edgeseg.evidence import Gates
+from edgeseg.scan_area import check_shares
+from edgeseg.types import ScanArea
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocessing:
+    """What happens to a frame before the network, beside what the source says.
+
+    Attributes:
+        scan_area: "detect", or left, top, width and height as shares of the frame; None for what the source says, or
+            all of the frame.
+    """
+
+    scan_area: Literal["detect"] | tuple[float, float, float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +197,7 @@ class Recipe:
     What is None is not done. The order is fixed: distill, prune, sparsify, quantize.
     """
 
+    preprocess: Preprocessing = field(default_factory=Preprocessing)
     pool: Pool = field(default_factory=Pool)
     distill: Distill | None = None
     prune: Prune | None = None
@@ -196,8 +211,21 @@ class Recipe:
         """Whether the network itself is changed, and not only its arithmetic."""
         return any((self.distill, self.prune, self.sparsify, self.quantize.aware_samples))
 
+    @property
+    def scan_area(self) -> ScanArea | None:
+        """The one of `preprocess`."""
+        chosen = self.preprocess.scan_area
+        if chosen is None:
+            return None
+        return ScanArea(detect=True) if chosen == "detect" else ScanArea(False, *chosen)
+
+    def with_scan_area(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The options of a source with the scan area of this recipe, where they have none of their own."""
+        return {**options, "scan_area": options.get("scan_area") or self.scan_area}
+
 
 _SECTIONS: dict[str, type[Any]] = {
+    "preprocess": Preprocessing,
     "pool": Pool,
     "distill": Distill,
     "prune": Prune,
@@ -279,6 +307,8 @@ def read_recipe(path: Path | str) -> Recipe:
         _check_ranges(getattr(recipe, name), f"{path} [{name}]")
     if recipe.prune:
         _check_target(recipe.prune, str(path))
+    if recipe.scan_area:
+        _check_shares(recipe.scan_area, str(path))
     return recipe
 
 
@@ -303,6 +333,13 @@ def _check_target(prune: Prune, path: str) -> None:
             f"{path} [prune] has {' and '.join(targets) or 'no target'}, "
             f"expected exactly one of ratio, macs, latency_ms"
         )
+
+
+def _check_shares(area: ScanArea, path: str) -> None:
+    try:
+        check_shares(area)
+    except BadInput as error:
+        raise BadInput(f"{path} [preprocess]: {error}") from error
 
 
 def _refuse_unknown(content: Any, kind: type[Any], where: str) -> None:

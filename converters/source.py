@@ -18,7 +18,8 @@ from edgeseg.converters.exported_program import load_exported_program
 from edgeseg.converters.torch_from_onnx import load_onnx
 from edgeseg.converters.weights import first_line, read_tensors, shortened
 from edgeseg.errors import BadInput, ConversionError, UnsupportedModel
-from edgeseg.types import Array, Preprocess
+from edgeseg.scan_area import check_shares
+from edgeseg.types import Array, Preprocess, ScanArea
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,7 @@ class SourceOptions:
         channels: 1 or 3; the first convolution's where nothing says it.
         mean, std: of pixels scaled to [0, 1]; 0 and 1 where nothing says it.
         classes: names, index 0 is the background.
+        scan_area: the part of a frame that the network sees; all of it where nothing says it.
     """
 
     weights: Path | None = None
@@ -39,6 +41,7 @@ class SourceOptions:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     classes: tuple[str, ...] | None = None
+    scan_area: ScanArea | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,7 @@ class Source:
     Attributes:
         name: for people.
         network: maps raw pixels [1, C, H, W] float32 (0..255) to logits [1, L, h, w] float32; normalisation inside.
-        preprocess: size, channels and normalisation.
+        preprocess: size, channels, normalisation and scan area.
         classes: names, index 0 is the background.
         origin: kind, hashes and architecture, for the manifest.
         training: the training record, where known.
@@ -143,6 +146,9 @@ def load_source(spec: str, options: SourceOptions | None = None) -> Source:
         raise ConversionError(
             f"{spec!r} is no source, expected a .safetensors, .pt2 or .onnx file, or package.module:factory"
         )
+    if options.scan_area is not None:
+        check_shares(options.scan_area)
+        source = replace(source, preprocess=replace(source.preprocess, scan_area=options.scan_area))
     return _checked(source, options.classes)
 
 

@@ -156,8 +156,8 @@ def validate(model: nn.Module, data: ValidationData, classes: int) -> float:
     metric = DiceMetric(include_background=False, num_classes=classes)
     model.eval()
     with torch.inference_mode():
-        for image, mask in data.pairs:
+        for image, mask, area in data.items:
             logits = logits_of(model(image.contiguous(memory_format=torch.channels_last)))
-            predicted = to_mask(logits.numpy(), mask.shape)
+            predicted = to_mask(logits.numpy(), mask.shape, area=area)
             metric(torch.from_numpy(predicted)[None, None], torch.from_numpy(mask)[None, None])
     return float(metric.aggregate())

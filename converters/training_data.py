@@ -22,8 +22,9 @@ from torch import Tensor
 from edgeseg.dataset import FrameFolder, Sample, evenly_spaced, read_all
 from edgeseg.errors import BadInput
 from edgeseg.parity import RunLogits, reference_frame
-from edgeseg.preprocess import to_input
-from edgeseg.types import Frame, Mask, Preprocess
+from edgeseg.preprocess import area_of, to_input
+from edgeseg.scan_area import cut
+from edgeseg.types import Box, Frame, Mask, Preprocess
 
 Batch = tuple[Tensor, Tensor]
 
@@ -45,8 +46,14 @@ class TrainingData:
         self.preprocess = preprocess
         self.stride = stride
         pairs = read_all(samples.samples, classes)
-        self.images = torch.stack([torch.from_numpy(to_input(f, preprocess)[0] / 255) for f, _ in pairs])
-        self.targets = torch.stack([torch.from_numpy(soft_target(m, preprocess, classes)) for _, m in pairs])
+        areas = [area_of(f, preprocess) for f, _ in pairs]
+        self.images = torch.stack([image_of(f, preprocess, a) for (f, _), a in zip(pairs, areas, strict=True)])
+        self.targets = torch.stack(
+            [
+                torch.from_numpy(soft_target(cut(m, a), preprocess, classes))
+                for (_, m), a in zip(pairs, areas, strict=True)
+            ]
+        )
         self.augment = AUGMENTATIONS[augmentation](preprocess)
 
     def __len__(self) -> int:
@@ -73,7 +80,7 @@ class TrainingData:
 
 
 class ValidationData:
-    """Frames at the network's size with their masks at the frames' own.
+    """Frames at the network's size with their masks at the frames' own, and where in the frame the network looks.
 
     Args:
         samples: the frames.
@@ -91,10 +98,11 @@ class ValidationData:
         else:
             frames = [s.read_frame() for s in samples.samples]
             pairs = [(f, reference_frame(f, None, preprocess, source).mask) for f in frames]
-        self.pairs: list[tuple[Tensor, Mask]] = [(self._image(frame), mask) for frame, mask in pairs]
+        self.items: list[tuple[Tensor, Mask, Box | None]] = [self._item(frame, mask) for frame, mask in pairs]
 
-    def _image(self, frame: Frame) -> Tensor:
-        return normalise(torch.from_numpy(to_input(frame, self.preprocess) / 255), self.preprocess)
+    def _item(self, frame: Frame, mask: Mask) -> tuple[Tensor, Mask, Box | None]:
+        area = area_of(frame, self.preprocess)
+        return normalise(image_of(frame, self.preprocess, area)[None], self.preprocess), mask, area
 
 
 def _standard(preprocess: Preprocess) -> Compose:
@@ -149,8 +157,16 @@ def normalise(images: Tensor, preprocess: Preprocess) -> Tensor:
     return (images - mean) / std
 
 
+def image_of(frame: Frame, preprocess: Preprocess, area: Box | None) -> Tensor:
+    """What the network sees of a frame, scaled to [0, 1]: [C, h, w] float32."""
+    return torch.from_numpy(to_input(frame, preprocess, area=area)[0] / 255)
+
+
 def soft_target(mask: Mask, preprocess: Preprocess, classes: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    """Share of each pixel that a class covers at the network's size: [1, h, w] for two classes, else [N, h, w]."""
+    """Share of each pixel that a class covers at the network's size: [1, h, w] for two classes, else [N, h, w].
+
+    The mask is of what the network sees: cut to the scan area, where there is one.
+    """
     size = (preprocess.width, preprocess.height)
     wanted = (1,) if classes == 2 else range(classes)
     planes = [cv2.resize((mask == c).astype(np.float32), size, interpolation=cv2.INTER_AREA) for c in wanted]

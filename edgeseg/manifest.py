@@ -20,7 +20,8 @@ from typing import Any
 import msgspec
 import rfc8785
 
-from edgeseg.errors import BundleError, BundleTooNew
+from edgeseg.errors import BadInput, BundleError, BundleTooNew
+from edgeseg.scan_area import check_shares
 from edgeseg.types import Artifact, FileRecord, Golden, Manifest
 
 SCHEMA = 2
@@ -102,6 +103,11 @@ def convert_manifest(content: dict[str, Any], where: str = MANIFEST) -> Manifest
     except msgspec.ValidationError as error:
         raise BundleError(f"{where} is not a valid manifest: {error}") from error
     size = manifest.preprocess
+    if size.scan_area is not None:
+        try:
+            check_shares(size.scan_area)
+        except BadInput as error:
+            raise BundleError(f"{where} is not a valid manifest: {error}") from error
     if min(size.height, size.width) < 1 or size.height * size.width > _LARGEST_INPUT or size.channels not in (1, 3):
         raise BundleError(
             f"{where} asks for an input of {size.height}x{size.width}x{size.channels}, expected 1 or 3 channels and "

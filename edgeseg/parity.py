@@ -12,7 +12,7 @@ import numpy as np
 from edgeseg import metrics
 from edgeseg.dataset import Sample
 from edgeseg.evidence import Gates, Parity
-from edgeseg.preprocess import to_input, to_mask
+from edgeseg.preprocess import area_of, to_input, to_mask
 from edgeseg.strata import Pick, mean, strata
 from edgeseg.types import Array, Frame, Layout, Mask, Preprocess, TensorSpec
 
@@ -257,8 +257,9 @@ def reference_frame(
     frame: Frame, truth: Mask | None, preprocess: Preprocess, source: RunLogits, sample: Sample | None = None
 ) -> ReferenceFrame:
     """Run the source over one frame; its logits are copied, because a session may overwrite them."""
-    logits = np.array(source(to_input(frame, preprocess)))
-    return ReferenceFrame(frame, logits, to_mask(logits, frame.shape), truth, sample)
+    area = area_of(frame, preprocess)
+    logits = np.array(source(to_input(frame, preprocess, area=area)))
+    return ReferenceFrame(frame, logits, to_mask(logits, frame.shape, area=area), truth, sample)
 
 
 def compare(
@@ -272,8 +273,9 @@ def compare(
     """Run an artifact over the frames of its source and measure the difference."""
     comparison = Comparison(hc_offset_px)
     for reference in references:
-        logits = run(to_input(reference.frame, preprocess))
-        comparison.add(reference, logits, to_mask(logits, reference.frame.shape))
+        area = area_of(reference.frame, preprocess)
+        logits = run(to_input(reference.frame, preprocess, area=area))
+        comparison.add(reference, logits, to_mask(logits, reference.frame.shape, area=area))
     return comparison.parity(runtime, small_share)
 
 

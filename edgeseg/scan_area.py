@@ -1,36 +1,14 @@
-"""The scan area: which rectangle of a frame the network sees, fixed as shares or found in the picture.
-
-The detection is edgeseg's own and classical. An ultrasound field is a dense patch of speckle: nearly every pixel is
-lit, and neighbours differ. Text, rulers and callipers are lit but thin, panels and redaction boxes are flat, buttons
-are coloured. So the field is what stays of the lit, uneven, gray places after everything thinner than a few hundredths
-of the frame is removed; its box is widened to both sides alike, because one flank of a sector often lies in shadow. The
-working picture has at most 256 pixels a side.
-"""
+"""The scan area: which rectangle of a frame the network sees, fixed as shares or found in the picture."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
 
-import cv2
-import numpy as np
-
 from edgeseg.errors import BadInput
-from edgeseg.types import Array, Box, Frame, Mask, ScanArea
+from edgeseg.types import Array, Box, Frame, ScanArea
 
 _ROUNDING = 1e-9  # 0.1 + 0.9 and the like may come out a little above 1
-
-_WORKING_SIDE = 256
-_SMALLEST_SIDE = 32  # of the working picture: nothing can be told apart in less
-_FLAT = 2  # gray levels between the neighbours of a pixel
-_COLOURFUL = 40  # difference of the channels: gray pictures have a little of it from their compression
-_DENSE = 0.6  # share of lit pixels around a place; of text it is below one half
-_DENSE_WINDOW = 7
-_THIN = 9  # working pixels: text lines, rulers, scales, the frames of panels
-_REGROWN = 3  # times _THIN // 2 pixels: the corners that were removed with what is thin
-_PART_SHARE, _PART_SHORT_SIDE = 0.15, 0.35  # of the largest part: what is less is a tool bar, not a second field
-_SMALLEST_SHARE = 0.12  # of the frame: a smaller box is no field, or a fraction of one
-_TOP = 0.15  # of the box's height: the rows that tell where the probe's face is
 
 _SETTLED = 8
 _RETRY = 15
@@ -50,7 +28,7 @@ def find_area(frame: Array, scan_area: ScanArea) -> Box:
         BadInput: for shares that are no part of a frame.
     """
     if scan_area.detect:
-        return detect(frame) or whole(frame)
+        return _detect(frame) or whole(frame)
     return fixed_area(frame.shape, scan_area)
 
 
@@ -89,25 +67,19 @@ def check_shares(scan_area: ScanArea) -> None:
             )
 
 
-def detect(frame: Array) -> Box | None:
-    """The box of the ultrasound field in a frame; None where nothing looks like one.
+def describe(scan_area: ScanArea) -> str:
+    """For people."""
+    if scan_area.detect:
+        return "found in the picture"
+    a = scan_area
+    return f"left {a.left:g}, top {a.top:g}, width {a.width:g}, height {a.height:g} of the frame"
 
-    Args:
-        frame: [H, W] gray or [H, W, 3] RGB, uint8. Equal frames give equal boxes.
-    """
-    height, width = frame.shape[:2]
-    factor = max(1, -(-max(height, width) // _WORKING_SIDE))
-    if min(height, width) // factor < _SMALLEST_SIDE:
-        return None
-    field = _largest_parts(_dense(frame, factor))
-    if field is None:
-        return None
-    left, right = _widened(field)
-    _, top, _, rows = cv2.boundingRect(field)
-    # One working pixel around it: the density at an edge is one half.
-    x0, x1 = _in_frame(left - 1, right + 1, factor, width)
-    y0, y1 = _in_frame(top - 1, top + rows + 1, factor, height)
-    return Box(x0, y0, x1 - x0, y1 - y0)
+
+def cut(image: Array, area: Box | None) -> Array:
+    """That part of an image [H, W, ...], a view; all of it for None."""
+    if area is None:
+        return image
+    return image[area.top : area.top + area.height, area.left : area.left + area.width]
 
 
 class AreaTracker:
@@ -145,69 +117,15 @@ class AreaTracker:
         return self._found[-1] if self._found else whole(frame)
 
     def _look(self, frame: Frame) -> None:
-        if found := detect(frame):
+        if found := _detect(frame):
             self._found.append(_around((*self._found[-1:], found)))
 
 
-def _dense(frame: Frame, factor: int) -> Mask:
-    """Places where most pixels are lit, uneven and gray: [H // factor, W // factor], 0 or 1."""
-    # Every second pixel is enough to tell a share by, and a quarter of the work.
-    step = factor // 2 if factor % 2 == 0 else factor
-    rest = factor // step
-    size = (frame.shape[1] // factor, frame.shape[0] // factor)
-    rows = frame[: size[1] * factor : step, : size[0] * factor]
-    gray = rows if rows.ndim == 2 else np.asarray(cv2.cvtColor(rows, cv2.COLOR_RGB2GRAY))
-    gray = np.ascontiguousarray(gray[:, ::step])
-    lit = cv2.threshold(gray, 0, 255, cv2.THRESH_BINARY)[1]
-    lit, small = (cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image in (lit, gray))
-    relief = cv2.morphologyEx(small, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
-    lit[relief < _FLAT] = 0
-    if rows.ndim == 3:
-        lit[_colour(rows[::rest, ::factor]) > _COLOURFUL] = 0
-    share = cv2.blur(lit, (_DENSE_WINDOW, _DENSE_WINDOW), borderType=cv2.BORDER_REPLICATE)
-    return (share > _DENSE * 255).view(np.uint8)
+def _detect(frame: Array) -> Box | None:
+    # Imported here: OpenCV costs 45 ms and 20 MB, which a check of a manifest need not pay.
+    from edgeseg.field_detection import detect
 
-
-def _colour(image: Frame) -> Mask:
-    red, green, blue = cv2.split(np.ascontiguousarray(image))
-    most, least = cv2.max(cv2.max(red, green), blue), cv2.min(cv2.min(red, green), blue)
-    return cv2.subtract(most, least)  # type: ignore[return-value]
-
-
-def _largest_parts(dense: Mask) -> Mask | None:
-    """The largest patch without what is thin, others of its kind, and the corners that belong to them."""
-    kernel = np.ones((_THIN, _THIN), np.uint8)
-    thick = cv2.morphologyEx(dense, cv2.MORPH_OPEN, kernel)
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(thick, connectivity=8)
-    if count < 2:
-        return None
-    areas, short_sides = stats[:, cv2.CC_STAT_AREA], stats[:, cv2.CC_STAT_WIDTH : cv2.CC_STAT_HEIGHT + 1].min(axis=1)
-    areas[0] = 0  # the background
-    largest = int(areas.argmax())
-    kept = (areas >= _PART_SHARE * areas[largest]) & (short_sides >= _PART_SHORT_SIDE * short_sides[largest])
-    field: Mask = kept.astype(np.uint8)[labels]
-    for _ in range(_REGROWN):
-        field = cv2.bitwise_and(cv2.dilate(field, kernel), dense)  # type: ignore[assignment]
-    _, _, columns, rows = cv2.boundingRect(field)
-    return field if columns * rows >= _SMALLEST_SHARE * field.size else None
-
-
-def _widened(field: Mask) -> tuple[int, int]:
-    """Left and right edge of the field, made symmetrical about the middle of its top: the face of the probe."""
-    left, top, columns, rows = cv2.boundingRect(field)
-    face = field[top : top + max(1, int(_TOP * rows)), left : left + columns]
-    face = face[face.any(axis=1)]
-    ends = face.argmax(axis=1) + columns - face[:, ::-1].argmax(axis=1)
-    axis = left + float(np.median(ends)) / 2
-    half = max(axis - left, left + columns - axis)
-    return math.floor(axis - half), math.ceil(axis + half)
-
-
-def _in_frame(low: int, high: int, factor: int, pixels: int) -> tuple[int, int]:
-    """Working pixels as pixels of the frame; an edge close to the frame's is the frame's."""
-    close = 2 * factor
-    low, high = low * factor, high * factor
-    return (0 if low <= close else low), (pixels if high >= pixels - close else high)
+    return detect(frame)
 
 
 def _around(boxes: Iterable[Box]) -> Box:

@@ -17,7 +17,8 @@ from edgeseg.execution import execution_faults, recorded
 from edgeseg.golden import read_frame, read_input, read_logits, read_mask
 from edgeseg.manifest import canonical
 from edgeseg.parity import nchw_runner
-from edgeseg.preprocess import to_input, to_mask
+from edgeseg.preprocess import area_of, to_input, to_mask
+from edgeseg.scan_area import cut
 from edgeseg.types import Array, Artifact, Bundle, Frame, Mask, Precision, Preprocess, Session
 
 # Rounding differs between processors and versions of an engine; a wrong result is further away than this. For fp32
@@ -145,14 +146,15 @@ def measure(preprocess: Preprocess, session: Session, expected: Sequence[Expecte
     comparable, agreement, turned = True, 1.0, None
     agreements = []
     for golden in expected:
-        logits = run(to_input(golden.frame, preprocess))
+        area = area_of(golden.frame, preprocess)
+        logits = run(to_input(golden.frame, preprocess, area=area))
         if logits.shape == golden.logits.shape:
             wanted = golden.logits.astype(np.float64)
             signal += float(np.sum(wanted**2))
             noise += float(np.sum((wanted - logits) ** 2))
         else:
             comparable = False
-        mask = to_mask(logits, golden.frame.shape)
+        mask = to_mask(logits, golden.frame.shape, area=area)
         agreements.append(metrics.agreement(mask, golden.mask))
         if agreements[-1] < agreement:
             agreement, turned = agreements[-1], mask_fault(golden.mask, mask)
@@ -167,7 +169,8 @@ def preprocessing_faults(preprocess: Preprocess, artifact: Artifact, expected: S
     for golden in expected:
         if golden.input is None:
             continue
-        fault = input_fault(golden.input, network_input(golden.frame, preprocess), golden.frame)
+        seen = cut(golden.frame, area_of(golden.frame, preprocess))
+        fault = input_fault(golden.input, network_input(golden.frame, preprocess), seen)
         if fault:
             return [f"preprocessing: the network input of golden frame {golden.name} {fault}"]
     return []

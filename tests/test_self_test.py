@@ -64,14 +64,14 @@ def test_another_preprocessing_than_measured_with(opened: Bundle) -> None:
 
 
 def test_a_frame_prepared_in_another_way(opened: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(self_test, "to_input", lambda frame, *rest: to_input(frame, *rest)[..., ::-1].copy())
+    monkeypatch.setattr(self_test, "to_input", lambda frame, *rest, **_: to_input(frame, *rest)[..., ::-1].copy())
     reasons = run(opened, of(opened, "onnx-int8")).reasons
     assert reasons[0].startswith("preprocessing: the network input of golden frame 000.png is mirrored left to right")
     assert reasons[1].startswith("logits: SQNR")
 
 
 def test_a_mask_turned_after_the_network(opened: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(self_test, "to_mask", lambda logits, shape: to_mask(logits, shape)[::-1])
+    monkeypatch.setattr(self_test, "to_mask", lambda logits, shape, **_: to_mask(logits, shape)[::-1])
     [reason] = run(opened, of(opened, "openvino-int8")).reasons
     assert reason.startswith("mask: ")
     assert reason.endswith("it is mirrored top to bottom, while the logits are right")

@@ -11,7 +11,7 @@ from edgeseg import plugins
 from edgeseg.commands.rows import Row
 from edgeseg.errors import BadInput, InferenceError, MissingDependency
 from edgeseg.parity import Comparison, RunLogits, nchw_runner
-from edgeseg.preprocess import to_input, to_mask
+from edgeseg.preprocess import area_of, to_input, to_mask
 from edgeseg.runtimes.opening import open_session
 from edgeseg.types import Array, Artifact, Bundle, Frame, Mask, Preprocess, Session
 
@@ -55,8 +55,9 @@ class Candidate:
 
     def segment(self, frame: Frame) -> tuple[Array, Mask]:
         """Logits [1, L, h, w] and mask [H, W] of a frame; raises EdgesegError where there are none."""
-        logits = self.run(to_input(frame, self.preprocess))
-        return logits, to_mask(logits, frame.shape)
+        area = area_of(frame, self.preprocess)
+        logits = self.run(to_input(frame, self.preprocess, area=area))
+        return logits, to_mask(logits, frame.shape, area=area)
 
     def fail(self, error: Exception) -> None:
         """Mark the row as failed."""
@@ -132,7 +133,8 @@ def unloaded(row: Row, error: Exception) -> Row:
 
 def torch_candidates(spec: str, options: dict[str, Any], bundle: Bundle, threads: int | None) -> list[Candidate]:
     """The source as candidates: torch eager, and fused channels-last. Raises BadInput where it is another model."""
-    source = open_source(spec, options)
+    # A scan area may have been chosen at conversion, then the source itself does not know of it.
+    source = open_source(spec, {**options, "scan_area": options.get("scan_area") or bundle.preprocess.scan_area})
     if (source.preprocess, source.classes) != (bundle.preprocess, bundle.classes):
         raise BadInput(
             f"{spec} has {source.preprocess} and classes {source.classes}, the bundle {bundle.preprocess} and "

@@ -16,6 +16,7 @@ from edgeseg.dataset import FrameFolder, read_folder
 from edgeseg.durable import check_target
 from edgeseg.errors import BadInput
 from edgeseg.evidence import Parity
+from edgeseg.scan_area import describe
 from edgeseg.types import Format, Precision
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ DEFAULT_PRECISIONS = (Precision.FP32, Precision.INT8)
     cls=ContainedCommand,
     epilog="Example: edgeseg convert head.safetensors --calibration frames -o head.edgeseg; "
     "your own module: edgeseg convert mypkg.models:unet --weights unet.pth --size 256x256 --mean 0.449 --std 0.226 "
-    "--calibration frames -o mine.edgeseg"
+    "--calibration frames -o mine.edgeseg",
 )
 @click.argument("source")
 @click.option(
@@ -42,7 +43,7 @@ DEFAULT_PRECISIONS = (Precision.FP32, Precision.INT8)
 @click.option(
     "--recipe",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="TOML with [distill], [prune], [sparsify], [quantize], [evaluate] and [gates]: docs/recipe.md.",
+    help="TOML with [preprocess], [distill], [prune], [sparsify], [quantize], [evaluate] and [gates]: docs/recipe.md.",
 )
 @click.option(
     "--format",
@@ -123,7 +124,7 @@ def convert_to_bundle(
         from edgeseg.converters import conversion
         from edgeseg.converters.plan import plan
 
-    source = load_source(spec, SourceOptions(**options))
+    source = load_source(spec, SourceOptions(**recipe.with_scan_area(options)))
     steps = plan(formats, precisions, recipe)
     if unlabelled and not recipe.compresses:
         raise BadInput("--unlabelled frames are for a recipe that trains: see [distill] in docs/recipe.md")
@@ -139,6 +140,8 @@ def convert_to_bundle(
         f"mean {_list(size.mean)}, std {_list(size.std)}, classes {', '.join(source.classes)}, "
         f"{parameters / 1e6:.2f} M parameters"
     )
+    if size.scan_area is not None:
+        click.echo(f"scan area: {describe(size.scan_area)}")
     click.echo(
         f"{len(calibration)} calibration frames, {len(evaluation)} evaluation frames"
         f"{' with masks' if evaluation.has_masks else ', no masks: Dice is not gated'}"
@@ -192,4 +195,3 @@ def _figures(parity: Parity) -> str:
 
 def _list(figures: tuple[float, ...]) -> str:
     return "/".join(f"{f:g}" for f in figures)
-

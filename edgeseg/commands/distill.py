@@ -86,8 +86,8 @@ def distill(
     held = (read_folder(evaluation) if evaluation else frames).prefer("val", "test")
     learn = frames.prefer("train")
     click.echo(f"loading {source}")
-    names = ("weights", "size", "channels", "mean", "std", "classes")
-    teacher = load_source(source, SourceOptions(**{name: options[name] for name in names}))
+    names = ("weights", "size", "channels", "mean", "std", "classes", "scan_area")
+    teacher = load_source(source, SourceOptions(**chosen.with_scan_area({name: options[name] for name in names})))
     folder = work_folder(output)
     result = compress_source(teacher, chosen, learn, unlabelled, held, folder)
 

@@ -9,10 +9,23 @@ from typing import Any
 import click
 
 from edgeseg.errors import BadInput
+from edgeseg.scan_area import check_shares
+from edgeseg.types import ScanArea
+
+
+def scan_area_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --scan-area: which part of a frame the network sees."""
+    return click.option(
+        "--scan-area",
+        metavar="detect|LEFT,TOP,WIDTH,HEIGHT",
+        callback=_scan_area,
+        help="The part of each frame that the network sees: found in the picture, or shares of the frame as in "
+        "0.1,0,0.8,1; all of it by default.",
+    )(command)
 
 
 def source_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add --weights, --size, --channels, --mean, --std and --classes: what a source does not say of itself."""
+    """Add --weights, --size, --channels, --mean, --std, --classes and --scan-area: what a source may not say itself."""
     options = (
         click.option(
             "--weights",
@@ -33,6 +46,7 @@ def source_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--classes", callback=_names, help="Names by mask index, commas between; the first is the background."
         ),
+        scan_area_option,
     )
     for option in reversed(options):
         command = option(command)
@@ -53,6 +67,23 @@ def parse_names(text: str) -> tuple[str, ...]:
     if len(names) < 2 or not all(names):
         raise BadInput(f"classes are {text!r}, expected at least two names, the background first")
     return names
+
+
+def parse_scan_area(text: str) -> ScanArea:
+    """A scan area from `detect` or four shares as in `0.1,0,0.8,1`. Raises BadInput for anything else."""
+    if text.strip().lower() == "detect":
+        return ScanArea(detect=True)
+    try:
+        left, top, width, height = (float(part) for part in text.split(","))
+    except ValueError:
+        raise BadInput(f"scan area is {text!r}, expected detect, or LEFT,TOP,WIDTH,HEIGHT as in 0.1,0,0.8,1") from None
+    area = ScanArea(False, left, top, width, height)
+    check_shares(area)
+    return area
+
+
+def _scan_area(ctx: click.Context, param: click.Parameter, value: str | None) -> ScanArea | None:
+    return None if value is None else parse_scan_area(value)
 
 
 def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, int] | None:

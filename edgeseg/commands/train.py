@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from edgeseg.commands.sources import parse_names, parse_size
+from edgeseg.commands.sources import parse_names, parse_size, scan_area_option
 from edgeseg.dataset import read_folder
 from edgeseg.errors import BadInput
 from edgeseg.plugins import require
@@ -36,6 +36,7 @@ _NORMALISATION: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
 @click.option(
     "--classes", default="background,foreground", show_default=True, help="Names by mask index, commas between."
 )
+@scan_area_option
 @click.option("--augmentation", type=click.Choice(["standard", "strong"]), default="standard", show_default=True)
 @click.option(
     "--ema-decay",
@@ -83,7 +84,7 @@ def train(data: Path, output: Path, arch: str, edge: bool, encoder_weights: Path
         output,
         arch=arch,
         arch_options={"width": options["width"], **(EDGE if edge else {})},
-        preprocess=Preprocess(height, width, channels, mean, std),
+        preprocess=Preprocess(height, width, channels, mean, std, scan_area=options["scan_area"]),
         classes=parse_names(options["classes"]),
         encoder_weights=encoder_weights,
         options=TrainOptions(**{k: options[k] for k in ("epochs", "batch_size", "augmentation", "ema_decay", "seed")}),

@@ -17,6 +17,7 @@ from edgeseg.report.judging import (
     limit_text,
 )
 from edgeseg.report.verdict import verdict_of
+from edgeseg.scan_area import describe
 from edgeseg.strata import missing
 from edgeseg.types import Artifact, Manifest, Preprocess
 
@@ -143,7 +144,8 @@ def describe_preprocess(preprocess: Preprocess) -> str:
     resize = "bilinear" if p.interpolation == "linear" else "area-averaging"
     mean, std = (" ".join(f"{v:g}" for v in values) for values in (p.mean, p.std))
     size = f"{p.height} x {p.width} pixels (height x width, {resize})"
-    return f"{colour}, resized to {size}; in the graph (pixel / 255 - {mean}) / {std}"
+    seen = "" if p.scan_area is None else f"{describe(p.scan_area)}, "
+    return f"{seen}{colour}, resized to {size}; in the graph (pixel / 255 - {mean}) / {std}"
 
 
 def describe_signing(document: Document) -> str:

@@ -90,7 +90,7 @@ def with_inputs(monkeypatch: pytest.MonkeyPatch, change: Callable[..., Any]) -> 
 def test_a_resize_with_another_corner_convention(
     verify: Verify, bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def shifted(frame: Any, preprocess: Preprocess) -> Any:
+    def shifted(frame: Any, preprocess: Preprocess, **_: Any) -> Any:
         x, y = preprocess.width / frame.shape[1], preprocess.height / frame.shape[0]
         matrix = np.array([[x, 0, 0], [0, y, 0]], np.float32)
         return cv2.warpAffine(frame, matrix, (preprocess.width, preprocess.height)).astype(np.float32)[None, None]
@@ -102,7 +102,7 @@ def test_a_resize_with_another_corner_convention(
 
 
 def test_bgr_for_rgb(verify: Verify, colour_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with_inputs(monkeypatch, lambda frame, *rest: to_input(np.ascontiguousarray(frame[..., ::-1]), *rest))
+    with_inputs(monkeypatch, lambda frame, *rest, **_: to_input(np.ascontiguousarray(frame[..., ::-1]), *rest))
     [reason] = reasons(verify(colour_bundle))
     assert "colours in the other order (BGR for RGB)" in reason
 
@@ -111,20 +111,20 @@ def test_one_channel_with_another_scale(
     verify: Verify, colour_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scale = np.array([1, 0.8, 1], np.float32)[None, :, None, None]
-    with_inputs(monkeypatch, lambda frame, *rest: to_input(frame, *rest) * scale)
+    with_inputs(monkeypatch, lambda frame, *rest, **_: to_input(frame, *rest) * scale)
     [reason] = reasons(verify(colour_bundle))
     assert re.search(r"another scale \(1\.00 / 0\.(79|80) / 1\.00\)", reason)
 
 
 def test_a_transposed_frame(verify: Verify, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with_inputs(monkeypatch, lambda frame, *rest: to_input(np.ascontiguousarray(frame.T), *rest))
+    with_inputs(monkeypatch, lambda frame, *rest, **_: to_input(np.ascontiguousarray(frame.T), *rest))
     found = reasons(verify(bundle))
     assert len(found) == 6
     assert all("is transposed (rows and columns swapped)" in reason for reason in found)
 
 
 def test_a_flipped_mask(verify: Verify, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(self_test, "to_mask", lambda logits, shape: to_mask(logits, shape)[:, ::-1])
+    monkeypatch.setattr(self_test, "to_mask", lambda logits, shape, **_: to_mask(logits, shape)[:, ::-1])
     found = reasons(verify(bundle))
     assert len(found) == 6
     assert all("mirrored left to right, while the logits are right" in reason for reason in found)

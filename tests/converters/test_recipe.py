@@ -51,7 +51,7 @@ def test_a_recipe_states_every_choice_and_keeps_the_other_defaults(tmp_path: Pat
     ("text", "message"),
     [
         ("[quantise]\n", r"unknown option 'quantise': did you mean 'quantize'\?"),
-        ("[xyz]\n", "unknown option 'xyz': expected some of pool, distill, prune, sparsify, quantize"),
+        ("[xyz]\n", "unknown option 'xyz': expected some of preprocess, pool, distill, prune, sparsify, quantize"),
         ("[prune]\nration = 0.5\n", r"\[prune\] has the unknown option 'ration': did you mean 'ratio'\?"),
         ("[prune]\nratio = 1.0\n", r"\[prune\]: ratio is 1.0, expected between 0 and 1"),
         ("[prune]\nmacs = 0\n", "macs is 0.*, expected between 0 and 1"),
