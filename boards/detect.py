@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgeseg.boards.cgroup import cpu_limit, memory_limit
-from edgeseg.boards.profile import GENERIC, match_profile
+from edgeseg.boards.hardware import Accelerator, accelerators, container, jetpack, l4t, power_mode
+from edgeseg.boards.profile import GENERIC, Profile, match_profile, profile, profile_folders, profiles
+from edgeseg.errors import BoardError
 
 FLAGS = ("avx2", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
 # ARM gives numbers instead of names: (implementer, part) of the cores that boards in this field have.
@@ -21,7 +24,10 @@ _ARM_CORES = {
     (0x41, 0xD0B): "Cortex-A76",
     (0x41, 0xD0C): "Neoverse-N1",
     (0x41, 0xD42): "Cortex-A78AE",
+    (0x41, 0xD83): "Neoverse-V3AE",
+    (0x4E, 0x004): "Carmel",
 }
+_STICKS = "intel-ncs2"
 _LIVE = Path("/")
 
 
@@ -37,10 +43,15 @@ class Board:
         memory_bytes: physical memory, or the limit of the control groups where that is lower.
         os: name and version of the distribution.
         kernel: release of the kernel.
-        model: the device tree's model, or vendor and product of a PC.
+        model: the device tree's model, what the SoC driver or the CPU's list says where that is out of reach, or vendor
+            and product of a PC.
         compatible: the device tree's `compatible`.
         profile: name of the profile that fits.
         notes: what a reader should know about these figures.
+        accelerators: GPUs, NPUs and sticks that the kernel shows.
+        l4t: release of Jetson Linux; `jetpack` is what NVIDIA calls it, where that is known.
+        power_mode: the one that is on, by its name.
+        container: as in "docker".
     """
 
     architecture: str
@@ -54,28 +65,38 @@ class Board:
     compatible: tuple[str, ...]
     profile: str
     notes: tuple[str, ...] = ()
+    accelerators: tuple[Accelerator, ...] = ()
+    l4t: str = ""
+    jetpack: str = ""
+    power_mode: str = ""
+    container: str = ""
 
 
-def detect(root: Path = _LIVE) -> Board:
+def detect(root: Path = _LIVE, known: Mapping[str, Profile] | None = None) -> Board:
     """Find out what machine this is.
+
+    It is recognised by the device tree, else by the name that another place gives it, else by its CPU's name.
 
     Args:
         root: where proc, sys and etc lie; another folder than `/` is a recorded tree, in which proc/self is that of
             the process that recorded it.
+        known: the profiles to choose from; by default those of edgeseg and of the user's folders, where one that is
+            malformed is said in a note.
     """
     blocks = _cpuinfo(root)
     compatible = tuple(p for p in _device_tree(root, "compatible").split("\0") if p)
-    cpu_model = _cpu_model(blocks)
+    cpu_model, model = _cpu_model(blocks), _model(root, blocks)
     allowed, quota = _allowed_cores(root, blocks), cpu_limit(root)
     total, limit = _total_memory(root), memory_limit(root)
-    notes = []
-    if quota is not None and allowed is not None and quota < allowed:
-        notes.append(f"control groups allow {quota:g} of {allowed} cores")
-    if limit is not None and total is not None and limit < total:
-        notes.append(f"control groups allow {_gib(limit)} of {_gib(total)}")
-    profile = match_profile(compatible, cpu_model)
-    if profile.name == GENERIC:
-        notes.append(f"no profile is for this machine, {GENERIC} stands in")
+    known, notes = _profiles(known)
+    found = match_profile(compatible, cpu_model, model=model, memory_bytes=total, known=known)
+    built_in, release = accelerators(root), l4t(root)
+    notes += _limit_notes(allowed, quota, total, limit)
+    if found.name == GENERIC:
+        notes.append(_unknown(release, container(root)))
+    notes += [
+        f"{a.name}: {profile(_STICKS, known).refused}" for a in built_in if a.kind == "stick" and _STICKS in known
+    ]
     return Board(
         architecture=_architecture(root, blocks),
         cpu_model=cpu_model,
@@ -84,10 +105,15 @@ def detect(root: Path = _LIVE) -> Board:
         memory_bytes=min((m for m in (total, limit) if m is not None), default=None),
         os=_os_name(root),
         kernel=_text(root / "proc/sys/kernel/osrelease"),
-        model=_device_tree(root, "model").rstrip("\0") or _pc_model(root),
+        model=model,
         compatible=compatible,
-        profile=profile.name,
+        profile=found.name,
         notes=tuple(notes),
+        accelerators=built_in,
+        l4t=release,
+        jetpack=jetpack(release),
+        power_mode=power_mode(root),
+        container=container(root),
     )
 
 
@@ -104,6 +130,34 @@ def describe(board: Board | None = None) -> str:
         " ".join(flags),
     ]
     return ", ".join(p for p in parts if p)
+
+
+def _profiles(known: Mapping[str, Profile] | None) -> tuple[Mapping[str, Profile], list[str]]:
+    if known is not None:
+        return known, []
+    try:
+        return profiles(profile_folders()), []
+    except BoardError as error:
+        # What only wants to know its cores must not fail over a profile.
+        return profiles(), [f"{error}; the profiles of your folders are left out"]
+
+
+def _limit_notes(allowed: int | None, quota: float | None, total: int | None, limit: int | None) -> list[str]:
+    notes = []
+    if quota is not None and allowed is not None and quota < allowed:
+        notes.append(f"control groups allow {quota:g} of {allowed} cores")
+    if limit is not None and total is not None and limit < total:
+        notes.append(f"control groups allow {_gib(limit)} of {_gib(total)}")
+    return notes
+
+
+def _unknown(release: str, contained: str) -> str:
+    if release and contained:
+        return (
+            f"a Jetson (Jetson Linux {release}), but which one cannot be read in this container, {GENERIC} stands in: "
+            "mount the host's /sys/firmware/devicetree/base read-only at /proc/device-tree"
+        )
+    return f"no profile is for this machine, {GENERIC} stands in"
 
 
 def _usable(allowed: int | None, quota: float | None) -> int | None:
@@ -192,6 +246,12 @@ def _os_name(root: Path) -> str:
     text = _text(root / "etc/os-release") or _text(root / "usr/lib/os-release")
     found = re.search(r'^PRETTY_NAME="?([^"\n]*)"?', text, re.MULTILINE)
     return found[1] if found else ""
+
+
+def _model(root: Path, blocks: list[dict[str, str]]) -> str:
+    """A board's own name. Containers hide the device tree, but not the SoC driver's word nor the CPUs'."""
+    tree = _device_tree(root, "model").rstrip("\0") or _text(root / "sys/devices/soc0/machine")
+    return tree or next((b["model"] for b in blocks if "model" in b and "flags" not in b), "") or _pc_model(root)
 
 
 def _pc_model(root: Path) -> str:

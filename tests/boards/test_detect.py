@@ -15,8 +15,7 @@ model name\t: {model}
 flags\t\t: fpu sse2 avx2 {flags}
 """
 ARM = (
-    "processor\t: {n}\nFeatures\t: fp asimd asimddp\n"
-    "CPU implementer\t: 0x41\nCPU architecture: 8\nCPU part\t: 0xd0b\n"
+    "processor\t: {n}\nFeatures\t: fp asimd asimddp\nCPU implementer\t: 0x41\nCPU architecture: 8\nCPU part\t: 0xd0b\n"
 )
 
 
@@ -75,7 +74,8 @@ def test_an_intel_board(tmp_path: Path) -> None:
     [
         ("raspberrypi,5-model-b\0brcm,bcm2712\0", "Raspberry Pi 5 Model B Rev 1.0\0", "raspberry-pi-5"),
         ("nvidia,p3768-0000+p3767-0005\0nvidia,p3767-0005\0nvidia,tegra234\0", "Orin Nano\0", "jetson-orin-nano"),
-        ("nvidia,p3767-0000\0nvidia,tegra234\0", "Orin NX\0", "generic-cpu"),
+        ("nvidia,p3767-0000\0nvidia,tegra234\0", "Orin NX\0", "jetson-orin-nx-16gb"),
+        ("nvidia,p9999-0000\0nvidia,tegra234\0", "Orin Next\0", "generic-cpu"),
     ],
 )
 def test_arm_boards_by_their_device_tree(tmp_path: Path, compatible: str, model: str, profile: str) -> None:
@@ -145,3 +145,28 @@ def test_garbage_does_not_break_detection(tmp_path: Path) -> None:
     (tmp_path / "proc/cpuinfo").write_bytes(b"\xff\xfe: \x80\n\n\nCPU part : zz\nCPU implementer: 0x\n")
     board = detect(tree(tmp_path, files))
     assert msgspec.json.encode(board)
+
+
+def test_a_broken_profile_of_a_user_is_a_note_and_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "mine.toml").write_text("nmae = 'mine'\n")
+    monkeypatch.setenv("EDGESEG_BOARDS", str(folder))
+    board = detect(x86(tmp_path / "root", "Intel(R) N100"))
+    assert board.profile == "intel-n100"
+    (note,) = (n for n in board.notes if "left out" in n)
+    assert "unknown key 'nmae'" in note
+
+
+def test_a_users_board_is_found_without_being_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "mine.toml").write_text("name = 'mine'\ntitle = 'Mine'\n[match]\ncpu_model = ['Cart']\n")
+    monkeypatch.setenv("EDGESEG_BOARDS", str(folder))
+    assert detect(x86(tmp_path / "root", "ACME Cart 3000")).profile == "mine"
+
+
+def test_a_stick_of_a_device_without_a_profile_is_still_refused(tmp_path: Path) -> None:
+    stick = {"sys/bus/usb/devices/1-1/idVendor": "03e7\n", "sys/bus/usb/devices/1-1/idProduct": "f63b\n"}
+    (note,) = (n for n in detect(x86(tmp_path, "Intel(R) N100", **stick)).notes if "Myriad" in n)
+    assert "2023.0" in note
