@@ -290,6 +290,16 @@ class Session(Protocol):
     @property
     def device(self) -> str: ...  # noqa: D102
 
+    def feeds(self) -> Mapping[str, Array]:
+        """Memory to write the inputs into: `run` with this mapping copies nothing but what the engine itself does.
+
+        Arrays of the names, shapes and dtypes of `inputs`, C-contiguous; empty where a shape is not fixed. Ask for them
+        before each run: what they hold after one is anything. They outlive the session.
+
+        Raises InferenceError when the session is closed.
+        """
+        ...
+
     def run(self, feeds: Mapping[str, Array]) -> Mapping[str, Array]:
         """Run once. The arrays returned may be overwritten by the next call.
 

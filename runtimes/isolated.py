@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
+from msgspec.structs import replace
 
 from edgeseg.errors import InferenceError
 from edgeseg.evidence import Execution, LayerTime
@@ -184,30 +185,39 @@ class IsolatedSession(EngineSession):
         """Raise InferenceError: times per layer are for a model that is trusted."""
         raise InferenceError("an isolated engine is not profiled: load the artifact in this process, without isolate")
 
+    def _memory(self) -> dict[str, Array]:
+        """Shared with the child: what is written there is not copied on this side."""
+        exchange = self._exchange_for(tuple(Tensor(spec.dtype, spec.shape) for spec in self.inputs))
+        return {spec.name: array for spec, array in zip(self.inputs, exchange.inputs, strict=True)}
+
     def _infer(self, feeds: Mapping[str, Array]) -> Mapping[str, Array]:
         arrays = [feeds[spec.name] for spec in self.inputs]
         exchange = self._exchange
-        if exchange is not None and exchange.fits(arrays):
-            exchange.fill(arrays)
-            reply = self._ask(exchange.request)
-        else:
-            exchange, reply = self._begin(arrays)
+        if exchange is None or not exchange.fits(arrays):
+            exchange = self._exchange_for(tuple(Tensor.of(array) for array in arrays))
+        exchange.fill(arrays)
+        reply = self._run(exchange)
         if isinstance(reply, TooSmall):
             exchange, reply = self._collect(reply.size)
         return self._results(exchange, reply)
 
-    def _begin(self, arrays: list[Array]) -> tuple[_Exchange, Reply]:
-        """Run with inputs of other shapes than before, in new shared memory."""
-        tensors = tuple(Tensor.of(array) for array in arrays)
+    def _run(self, exchange: _Exchange) -> Reply:
+        """The shared memory goes with the first request to use it."""
+        if exchange.known:
+            return self._ask(exchange.request)
+        exchange.known = True
+        return self._ask(replace(exchange.request, memory=exchange.size), exchange.descriptor)
+
+    def _exchange_for(self, tensors: tuple[Tensor, ...]) -> _Exchange:
+        """New shared memory for inputs of these shapes."""
         end = offsets(tensors)[1]
-        exchange = self._new_exchange(tensors, max(offsets(_expected(self.outputs), end)[1], end + self._room))
-        exchange.fill(arrays)
-        self._exchange = exchange
-        return exchange, self._ask(Run(tensors, exchange.size), exchange.descriptor)
+        size = max(offsets(_expected(self.outputs), end)[1], end + self._room)
+        self._exchange, self._own = self._new_exchange(tensors, size), None
+        return self._exchange
 
     def _collect(self, size: int) -> tuple[_Exchange, Reply]:
         """Give the child the room for its outputs that it asks for, and more from the next run on."""
-        self._exchange, self._room = None, size
+        self._exchange, self._own, self._room = None, None, size
         exchange = self._new_exchange((), size)
         return exchange, self._ask(Collect(size), exchange.descriptor)
 
@@ -258,7 +268,12 @@ class IsolatedSession(EngineSession):
 
 
 class _Exchange:
-    """Shared memory of a size that nobody can change, with inputs of some shapes and the outputs behind them."""
+    """Shared memory of a size that nobody can change, with inputs of some shapes and the outputs behind them.
+
+    Attributes:
+        inputs: views of the inputs.
+        known: whether the child has it.
+    """
 
     def __init__(self, tensors: tuple[Tensor, ...], size: int) -> None:
         self.request = Run(tensors, 0)
@@ -268,17 +283,19 @@ class _Exchange:
         fcntl.fcntl(self.descriptor, fcntl.F_ADD_SEALS, _SIZE_SEALS)
         self._memory = mmap.mmap(self.descriptor, self.size)
         places, self._end = offsets(tensors)
-        self._inputs = [view(t, self._memory, p) for t, p in zip(tensors, places, strict=True)]
+        self.known = False
+        self.inputs = [view(t, self._memory, p) for t, p in zip(tensors, places, strict=True)]
         self._found: tuple[tuple[Tensor, ...], list[Array]] = ((), [])
 
     def fits(self, arrays: list[Array]) -> bool:
         """Whether inputs have the shapes that this was made for."""
-        return [a.shape for a in arrays] == [a.shape for a in self._inputs]
+        return [a.shape for a in arrays] == [a.shape for a in self.inputs]
 
     def fill(self, arrays: list[Array]) -> None:
-        """Copy the inputs."""
-        for place, array in zip(self._inputs, arrays, strict=True):
-            np.copyto(place, array)
+        """Copy the inputs that are not there already."""
+        for place, array in zip(self.inputs, arrays, strict=True):
+            if array is not place:
+                np.copyto(place, array)
 
     def outputs(self, tensors: tuple[Tensor, ...]) -> list[Array]:
         """Views of the outputs, which the child may still write. Raises ValueError where they are not inside."""

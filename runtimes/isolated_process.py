@@ -70,6 +70,8 @@ class EngineProcess:
         self.runtime = runtime
         self.limits = limits
         self._ended = ""
+        # What an engine executes may be asked for while another thread waits for a run.
+        self._one_question = threading.Lock()
         self._timeout: float | None = None
         # From frame to frame request and reply are the same, and neither is written or read again.
         self._asked: tuple[Request | None, bytes] = (None, b"")
@@ -120,10 +122,11 @@ class EngineProcess:
         if self._ended:
             raise InferenceError(f"the process of {self.runtime} {self._ended}: load the artifact again")
         try:
-            if request is not self._asked[0]:
-                self._asked = (request, _encoder.encode(request))
-            self._send(self._asked[1], seconds, descriptor)
-            reply = self._receive(what, seconds)
+            with self._one_question:
+                if request is not self._asked[0]:
+                    self._asked = (request, _encoder.encode(request))
+                self._send(self._asked[1], seconds, descriptor)
+                reply = self._receive(what, seconds)
         except BaseException:
             self.end()
             raise

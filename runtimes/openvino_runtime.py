@@ -13,7 +13,7 @@ from edgeseg.evidence import Execution, LayerTime
 from edgeseg.runtimes.layer_error import Expose, GraphLayer
 from edgeseg.runtimes.openvino_layers import expose, graph_layers
 from edgeseg.runtimes.openvino_profile import layer_times, wide_models
-from edgeseg.runtimes.runtime import EngineRuntime, EngineSession, Layer, engine_errors, tally
+from edgeseg.runtimes.runtime import EngineRuntime, EngineSession, Layer, empty_arrays, engine_errors, fill, tally
 from edgeseg.types import Array, Format, Model, TensorSpec
 
 _PRECISIONS = {"f32": "fp32", "f16": "fp16", "u8": "int8", "i8": "int8"}
@@ -66,8 +66,7 @@ class OpenVinoSession(EngineSession):
             self._model = _compile(model, device, _config(device, threads))
             self._request = self._model.create_infer_request()
             super().__init__(_specs(self._model.inputs), _specs(self._model.outputs), device)
-            self._in = {spec.name: np.zeros(spec.shape, spec.dtype) for spec in self.inputs}
-            self._out = {spec.name: np.zeros(spec.shape, spec.dtype) for spec in self.outputs}
+            self._in, self._out = empty_arrays(self.inputs), empty_arrays(self.outputs)
             for index, array in enumerate(self._in.values()):
                 self._request.set_input_tensor(index, _engine().Tensor(array, shared_memory=True))
             for index, array in enumerate(self._out.values()):
@@ -96,10 +95,12 @@ class OpenVinoSession(EngineSession):
 
     def _infer(self, feeds: Mapping[str, Array]) -> Mapping[str, Array]:
         with engine_errors("openvino cannot run the model", _NOISE):
-            for name, array in feeds.items():
-                np.copyto(self._in[name], array)
+            fill(self._in, feeds)
             self._request.infer(share_outputs=True)
         return dict(self._out)
+
+    def _memory(self) -> dict[str, Array]:
+        return self._in
 
     def _inspect(self) -> Execution:
         with engine_errors("openvino cannot describe the compiled model", _NOISE):

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import ClassVar, Self
 
 import numpy as np
@@ -68,6 +69,8 @@ class DeviceProof:
 class EngineSession(ABC):
     """Base of the sessions: checks, life and laziness. A subclass gives `_infer`, `_inspect` and `_release`.
 
+    It gives `_memory` too where the engine reads its inputs in place, and copies with `fill` what is not there already.
+
     Attributes:
         inputs, outputs: specs in the artifact's own layout.
         device: the one really used, never "auto".
@@ -80,6 +83,23 @@ class EngineSession(ABC):
         self._dtypes = tuple(np.dtype(spec.dtype) for spec in inputs)
         self._closed = False
         self._execution: Execution | None = None
+        self._own: Mapping[str, Array] | None = None
+
+    def feeds(self) -> Mapping[str, Array]:
+        """Memory to write the inputs into: `run` with this mapping copies nothing but what the engine itself does.
+
+        Returns:
+            Arrays of the names, shapes and dtypes of `inputs`, C-contiguous; empty where a shape is not fixed. Ask for
+            them before each run: what they hold after one is anything. They outlive the session.
+
+        Raises:
+            InferenceError: the session is closed, or there is not so much memory.
+        """
+        self._check_open()
+        if self._own is None:
+            with engine_errors("no memory for the inputs"):
+                self._own = MappingProxyType(self._memory() if _fixed(self.inputs) else {})
+        return self._own
 
     def run(self, feeds: Mapping[str, Array]) -> Mapping[str, Array]:
         """Run once; the arrays returned may be overwritten by the next call.
@@ -89,7 +109,8 @@ class EngineSession(ABC):
             InferenceError: the engine fails, or the session is closed.
         """
         self._check_open()
-        self._check_feeds(feeds)
+        if not feeds or feeds is not self._own:
+            self._check_feeds(feeds)
         return self._infer(feeds)
 
     def execution(self) -> Execution:
@@ -103,6 +124,7 @@ class EngineSession(ABC):
         """Free the engine's memory; calling it twice is allowed."""
         if not self._closed:
             self._closed = True
+            self._own = None
             self._release()
 
     def __enter__(self) -> Self:
@@ -110,6 +132,10 @@ class EngineSession(ABC):
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+    def _memory(self) -> dict[str, Array]:
+        """The arrays of `feeds`, for inputs that all have a fixed shape."""
+        return empty_arrays(self.inputs)
 
     @abstractmethod
     def _infer(self, feeds: Mapping[str, Array]) -> Mapping[str, Array]: ...
@@ -260,6 +286,18 @@ def engine_errors(action: str, noise: str = r"(?!)") -> Iterator[None]:
         raise InferenceError(f"{action}: {reason[:_LONGEST_REASON]}") from error
 
 
+def empty_arrays(specs: Iterable[TensorSpec]) -> dict[str, Array]:
+    """An array of zeros for each tensor, by name; their shapes have to be fixed."""
+    return {spec.name: np.zeros(spec.shape, spec.dtype) for spec in specs}
+
+
+def fill(places: Mapping[str, Array], feeds: Mapping[str, Array]) -> None:
+    """Copy inputs to where the engine reads them, but for those that are there already."""
+    for name, array in feeds.items():
+        if array is not places[name]:
+            np.copyto(places[name], array)
+
+
 def read_file(path: Path) -> Model:
     """A model file, and the weights beside an OpenVINO .xml, in memory.
 
@@ -326,6 +364,10 @@ def tally(layers: Iterable[Layer], provider: str) -> Execution:
 def to_layout(tensor: Array, spec: TensorSpec) -> Array:
     """A 4-D NCHW tensor in the layout of a spec, contiguous."""
     return np.ascontiguousarray(tensor.transpose(0, 2, 3, 1)) if spec.layout == "NHWC" else tensor
+
+
+def _fixed(specs: Iterable[TensorSpec]) -> bool:
+    return all(side >= 0 for spec in specs for side in spec.shape)
 
 
 def _fits(shape: tuple[int, ...], expected: tuple[int, ...]) -> bool:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
 
 from edgeseg import plugins
 from edgeseg.bundle import open_bundle
@@ -21,7 +24,7 @@ from edgeseg.trust import Keys
 from edgeseg.types import Array, Artifact, Box, Bundle, Layout, Logits, Mask, Precision, Preprocess
 
 if TYPE_CHECKING:
-    from edgeseg.measure import Measurement
+    from edgeseg.measure import Contour, Measurement
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +66,8 @@ class Segmentation:
         """What the engine really ran. Found out once per segmenter, which has to be open the first time."""
         return self._execution()
 
-    def measure(self, pixel_size_mm: float | None = None) -> Sequence[Measurement]:
-        """Area and circumference of each class: see `edgeseg.measure.measure`.
+    def measure(self, pixel_size_mm: float | None = None) -> list[Measurement]:
+        """Area and circumference of each class but the background: see `edgeseg.measure.measure`.
 
         Args:
             pixel_size_mm: edge of a square pixel; None where unknown, and then there is nothing in mm.
@@ -73,8 +76,8 @@ class Segmentation:
 
         return measure(self.mask, self.classes, pixel_size_mm)
 
-    def contours(self) -> Any:
-        """Outlines of each class, [N, 2] int32 as (x, y): see `edgeseg.measure.contours`."""
+    def contours(self) -> list[list[Contour]]:
+        """The outlines of each class but the background, [N, 2] int32 as (x, y): see `edgeseg.measure.contours`."""
         from edgeseg.measure import contours
 
         return contours(self.mask, self.classes)
@@ -191,7 +194,7 @@ def load(
     """Load the best artifact of a bundle.
 
     Where several artifacts and runtimes are possible they race here, on a golden frame, and the fastest stays. The
-    result of a race is remembered for the life of the process.
+    result of a race is remembered for the life of the process. The engine has run once when this returns.
 
     Args:
         bundle: an opened bundle, or its path.
@@ -224,6 +227,7 @@ def load(
     winner, skipped = fastest(opened, possible, device=device, threads=threads, isolate=isolate, strict=strict)
     try:
         _check_specs(winner, opened.preprocess)
+        _warm_up(winner, opened.preprocess)
         if self_test:
             _self_test(opened, winner)
     except EdgesegError:
@@ -256,6 +260,18 @@ def _self_test(bundle: Bundle, winner: Candidate) -> None:
     if result.reasons:
         where = f"{winner.artifact.name} on {winner.runtime} {winner.session.device}"
         raise SelfTestFailed(f"{where} failed its self-test: {'; '.join(result.reasons)}")
+
+
+def _warm_up(winner: Candidate, preprocess: Preprocess) -> None:
+    """Run once on a black frame of another size than the network's, so that the first real one takes no longer."""
+    session = winner.session
+    source, sink, feeds = session.inputs[0], session.outputs[0], session.feeds()
+    frame = np.zeros((2 * preprocess.height, 2 * preprocess.width), np.uint8)
+    everything = Box(0, 0, frame.shape[1], frame.shape[0])
+    to_input(frame, preprocess, source.layout, area=everything, out=feeds[source.name])
+    output = session.run(feeds)[sink.name]
+    with suppress(BadInput):  # what a frame's output has to be is for a call to say
+        to_mask(output, frame.shape, sink.layout)
 
 
 def _check_specs(candidate: Candidate, preprocess: Preprocess) -> None:
