@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgeseg.errors import InferenceError, StreamFailed
-from edgeseg.frames import FrameItem
+from edgeseg.frame_source import FrameItem
 from edgeseg.runtimes import realtime
 from edgeseg.runtimes.segmenter import Segmentation, Segmenter
 from edgeseg.runtimes.stream_schedule import Schedule

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import weakref
 from collections.abc import Sequence
-from threading import Thread, current_thread
+from threading import RLock, Thread, current_thread
 from typing import Self
 
 from edgeseg.errors import BadInput, InferenceError
-from edgeseg.frames import FrameSource
+from edgeseg.frame_source import FrameSource
 from edgeseg.runtimes import realtime
 from edgeseg.runtimes.frozen import FreezeDetector
 from edgeseg.runtimes.lane import Lane
@@ -57,6 +57,8 @@ class Stream:
         self._lanes = tuple(Lane(segmenter, position, options.smoothing) for position, segmenter in enumerate(chain))
         self._core = Core(schedule, self._lanes)
         self._detector = FreezeDetector(options.freeze_s)
+        # Re-entrant: a signal handler may close what its own thread is closing.
+        self._closing = RLock()
         self._stop: weakref.finalize[..., Stream] | None = None
 
     @property
@@ -93,10 +95,11 @@ class Stream:
 
         A thread that hangs in an engine of this process cannot be ended: it is left behind, and a warning says so.
         """
-        if self._stop is None:
-            self._source.close()
-        else:
-            self._stop()
+        with self._closing:
+            if self._stop is None:
+                self._source.close()
+            else:
+                self._stop()
 
     def __iter__(self) -> Self:
         return self

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from time import monotonic
 
-from edgeseg.frames import FrameItem, FrameSource
+from edgeseg.frame_source import FrameItem, FrameSource
 from edgeseg.preprocess import check_frame
 from edgeseg.runtimes.frozen import FreezeDetector
 from edgeseg.runtimes.stream_core import Core

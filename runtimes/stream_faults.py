@@ -49,8 +49,8 @@ class FaultySession:
     @classmethod
     def inside(cls, segmenter: Segmenter) -> FaultySession:
         """Put one between a segmenter and its session."""
-        faulty = cls(segmenter._session)  # noqa: SLF001 - the one place where an engine is taken apart on purpose
-        segmenter._session = faulty  # noqa: SLF001
+        faulty = cls(segmenter._session)
+        segmenter._session = faulty
         return faulty
 
     @property

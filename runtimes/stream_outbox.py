@@ -8,7 +8,7 @@ from time import monotonic
 
 import numpy as np
 
-from edgeseg.frames import FrameItem
+from edgeseg.frame_source import FrameItem
 from edgeseg.runtimes.segmenter import Segmentation
 from edgeseg.runtimes.stream_result import Freshness, StreamResult, StreamStats, Switch
 from edgeseg.runtimes.stream_schedule import Schedule
