@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import struct
 from io import BytesIO
 from pathlib import Path
@@ -11,10 +12,11 @@ import pytest
 from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
-from pydicom.uid import ExplicitVRLittleEndian, JPEGBaseline8Bit, RLELossless
+from pydicom.uid import UID, ExplicitVRLittleEndian, HTJ2KLossless, JPEGBaseline8Bit, JPEGLSLossless, RLELossless
 
 from edgeseg.errors import BadInput, MissingDependency
 from edgeseg.frames import FrameItem, SourceKind, open_frames
+from edgeseg.types import Box
 
 DATA = Path(__file__).parents[1] / "../shared/data/dicom_us"
 
@@ -242,6 +244,138 @@ def test_a_cine_that_ends_early_gives_what_is_there(tmp_path: Path) -> None:
     assert next(source).frame.shape == (16, 16, 3)
     with pytest.raises(BadInput, match=r"d\.dcm"):
         next(source)
+
+
+def test_damaged_frames_of_a_cine_are_counted_and_the_rest_comes(tmp_path: Path) -> None:
+    frame = np.zeros((16, 16, 3), np.uint8)
+    sound = jpeg(jfif=True)
+    sound += b"\0" * (len(sound) % 2)
+    fragments = [sound, sound, sound[:200], bytes(200), sound, sound]
+    for name, table in (("table", True), ("none", False)):
+        data = encapsulate(fragments, has_bot=table)
+        path = write(tmp_path / name, frame, syntax=JPEGBaseline8Bit, data=data, NumberOfFrames=6, FrameTime=40)
+        with open_frames(path) as source:
+            items = list(source)
+            assert source.damaged == 2
+        assert [i.index for i in items] == [0, 1, 4, 5]
+        assert items[2].time_s == pytest.approx(0.16)
+        assert np.abs(items[3].frame[8, 8].astype(int) - RED).max() <= 3
+
+
+def test_the_first_frame_may_be_the_damaged_one(tmp_path: Path) -> None:
+    sound = jpeg(jfif=True)
+    sound += b"\0" * (len(sound) % 2)
+    data = encapsulate([bytes(100), sound])
+    path = write(tmp_path / "f", np.zeros((16, 16, 3), np.uint8), syntax=JPEGBaseline8Bit, data=data, NumberOfFrames=2)
+    with open_frames(path) as source:
+        assert [i.index for i in source] == [1]
+        assert source.damaged == 1
+
+
+def test_a_cine_that_announces_more_than_it_has_ends_soon(tmp_path: Path) -> None:
+    sound = jpeg(jfif=True)
+    sound += b"\0" * (len(sound) % 2)
+    shape = np.zeros((16, 16, 3), np.uint8)
+    path = write(
+        tmp_path / "many.dcm", shape, syntax=JPEGBaseline8Bit, data=encapsulate([sound]), NumberOfFrames=2_000_000_000
+    )
+    with open_frames(path) as source, pytest.raises(BadInput, match=r"many\.dcm"):
+        list(source)
+
+
+@pytest.mark.parametrize(
+    ("regions", "area"),
+    [
+        ([region(RegionLocationMinX0=1, RegionLocationMaxX1=2, RegionLocationMaxY1=2)], Box(1, 0, 2, 3)),
+        # One past the last pixel, as some devices write it.
+        ([region(RegionLocationMaxX1=4, RegionLocationMaxY1=4)], Box(0, 0, 4, 4)),
+        # A second spacing at the same place, or a region that is no 2-D tissue, is no second scan.
+        ([region(), region()], Box(0, 0, 4, 4)),
+        ([region(), region(RegionDataType=3, RegionLocationMaxX1=2)], Box(0, 0, 4, 4)),
+        # Two scans side by side: the file does not say which one is meant.
+        ([region(RegionLocationMaxX1=1), region(RegionLocationMinX0=2, RegionLocationMaxX1=3)], None),
+        ([region(RegionLocationMaxX1=9)], None),
+        ([region(RegionLocationMinX0=3, RegionLocationMaxX1=1)], None),
+        ([], None),
+    ],
+)
+def test_the_area_is_that_of_the_one_tissue_region(tmp_path: Path, regions: list[Dataset], area: Box | None) -> None:
+    tags = {"SequenceOfUltrasoundRegions": regions} if regions else {}
+    assert read(write(tmp_path / "a.dcm", np.zeros((4, 4), np.uint8), **tags))[0].area == area
+
+
+def test_areas_of_real_files() -> None:
+    assert read(shared("pydicomdata_JPGLosslessP14SV1_1s_1f_8b.dcm"))[0].area == Box(14, 38, 997, 721)
+    assert read(shared("sonoque_axial-lateral-resolution-2020.dcm"))[0].area == Box(0, 0, 2083, 1455)
+    assert read(shared("pydicomdata_gdcm-US-ALOKA-16.dcm"))[0].area is None  # two scans side by side
+    assert read(shared("pydicom_examples_palette.dcm"))[0].area is None  # it goes below the picture
+
+
+def test_a_folder_of_dicom_files(tmp_path: Path) -> None:
+    one = np.full((4, 4), 50, np.uint8)
+    write(tmp_path / "IM10", one)
+    write(tmp_path / "IM2", np.zeros((4, 4), np.uint8), data=bytes(range(48)), NumberOfFrames=3, FrameTime=50)
+    write(tmp_path / "IM2-000001", one + np.uint8(1))
+    (tmp_path / "DICOMDIR").write_bytes(bytes(128) + b"DICM")
+    (tmp_path / "readme.txt").write_text("no picture")
+    with open_frames(tmp_path) as source:
+        assert (source.kind, source.path) == (SourceKind.FOLDER, tmp_path)
+        items = list(source)
+    assert [int(i.frame[0, 0]) for i in items] == [0, 16, 32, 51, 50]
+    assert [i.index for i in items] == [0, 1, 2, 3, 4]
+    assert len({i.name for i in items}) == 5
+    assert [i.time_s for i in items[:3]] == pytest.approx([0, 0.05, 0.1])
+    with open_frames(tmp_path).reopen() as again:
+        assert [i.name for i in again] == [i.name for i in items]
+
+
+def test_a_folder_whose_dicom_file_is_damaged(tmp_path: Path) -> None:
+    write(tmp_path / "a", np.full((4, 4), 50, np.uint8))
+    (tmp_path / "b").write_bytes(bytes(128) + b"DICM" + b"\xff" * 50)
+    source = open_frames(tmp_path)
+    next(source)
+    with pytest.raises(BadInput, match=r"b cannot be read as DICOM|b has no picture"):
+        next(source)
+
+
+@pytest.mark.parametrize(
+    ("syntax", "message"),
+    [
+        (HTJ2KLossless, r"High-Throughput JPEG 2000.*pip install pylibjpeg pylibjpeg-openjpeg"),
+        (JPEGLSLossless, r"JPEG-LS Lossless.*pip install pyjpegls"),
+        ("1.2.840.10008.1.2.4.102", r"MPEG-4.*export it uncompressed"),
+        ("1.2.840.10008.1.2.4.92", r"JPEG 2000 Part 2.*export it uncompressed"),
+    ],
+)
+def test_an_unknown_transfer_syntax_names_what_decodes_it(
+    tmp_path: Path, syntax: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pydicom.pixels import get_decoder
+
+    with contextlib.suppress(NotImplementedError):
+        monkeypatch.setattr(get_decoder(UID(syntax)), "_available", {})
+    path = write(tmp_path / "x.dcm", np.zeros((4, 4), np.uint8), syntax=syntax, data=encapsulate([b"\0\0"]))
+    with pytest.raises(BadInput, match=message) as caught:
+        open_frames(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_jpeg_ls_and_its_damage(tmp_path: Path) -> None:
+    from jpeg_ls import encode
+
+    ramp = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    sound = bytes(encode(ramp))
+    sound += b"\0" * (len(sound) % 2)
+    path = tmp_path / "l.dcm"
+    assert np.array_equal(read(write(path, ramp, syntax=JPEGLSLossless, data=encapsulate([sound])))[0].frame, ramp)
+    rng = np.random.default_rng(3)
+    for _ in range(60):
+        data = bytearray(sound)
+        for _ in range(4):
+            data[rng.integers(len(data))] = rng.integers(256)
+        write(path, ramp, syntax=JPEGLSLossless, data=encapsulate([bytes(data)]))
+        with contextlib.suppress(BadInput):
+            assert read(path)[0].frame.shape == (16, 16)
 
 
 def test_what_is_no_picture_or_too_large(tmp_path: Path) -> None:

@@ -277,6 +277,71 @@ def test_a_truncated_clip_gives_what_is_there_and_then_says_so(tmp_path: Path) -
     assert 10 < len(found) < 30
 
 
+def payloads(data: bytes) -> list[tuple[int, int]]:
+    """Start and length of every picture in an MJPG AVI."""
+    found, at = [], data.index(b"movi")
+    while (at := data.find(b"00dc", at + 1)) > 0:
+        found.append((at + 8, struct.unpack_from("<I", data, at + 4)[0]))
+    return [f for f in found if data[f[0] : f[0] + 2] == b"\xff\xd8"]
+
+
+def test_a_damaged_frame_of_a_clip_is_counted_and_the_rest_comes(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "d.avi", 30)
+    data = bytearray(path.read_bytes())
+    found = payloads(bytes(data))
+    for start, length in (found[n] for n in (10, 11, 20)):
+        data[start : start + length] = bytes(length)
+    path.write_bytes(data)
+    with open_frames(path) as source:
+        items = list(source)
+        assert source.damaged == 3
+    assert [i.index for i in items] == [n for n in range(30) if n not in (10, 11, 20)]
+    assert items[10].name == "d-000012"
+    assert items[10].time_s == pytest.approx(12 / 12.5, abs=1e-3)
+
+
+def test_a_damaged_stretch_of_a_real_h264_clip_is_counted(tmp_path: Path) -> None:
+    real = Path(__file__).parents[1] / "../shared/data/pocus_cine_itkpocus/clarius-ocular-short.mp4"
+    if not real.is_file():
+        pytest.skip("the real clips are not beside the repository")
+    data = bytearray(real.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 30_000] = b"\xff" * 30_000
+    (tmp_path / "h.mp4").write_bytes(data)
+    with open_frames(tmp_path / "h.mp4") as source:
+        items = list(source)
+        assert source.damaged > 0
+        assert len(items) + source.damaged == 50
+    assert items[-1].index == 49
+
+
+def test_a_clip_that_ends_in_damage_ends_badly(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "e.avi", 30)
+    data = bytearray(path.read_bytes())
+    for start, length in payloads(bytes(data))[20:]:
+        data[start : start + length] = bytes(length)
+    path.write_bytes(data)
+    found: list[int] = []
+    with open_frames(path) as source, pytest.raises(BadInput, match=r"e\.avi ends after 20 of 30 frames"):
+        found.extend(item.index for item in source)
+    assert found == list(range(20))
+    assert source.damaged == 0
+
+
+def test_sizes_may_change_within_a_folder(tmp_path: Path) -> None:
+    encode(tmp_path / "1.png", GRAY)
+    encode(tmp_path / "2.png", np.dstack([GRAY[:4]] * 3))
+    with open_frames(tmp_path) as source:
+        assert [i.frame.shape for i in source] == [(8, 32), (4, 32, 3)]
+
+
+def test_a_file_can_be_read_again_from_its_start(tmp_path: Path) -> None:
+    encode(tmp_path / "1.png", GRAY)
+    for path in (write_clip(tmp_path / "c.avi"), tmp_path / "1.png", tmp_path):
+        with open_frames(path) as source, source.reopen() as again:
+            assert [i.name for i in source] == [i.name for i in again]
+
+
 def test_a_clip_without_its_index_or_without_frames(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "c.mp4", codec="mp4v")
     data = path.read_bytes()

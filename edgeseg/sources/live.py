@@ -14,7 +14,7 @@ from edgeseg.errors import BadInput
 from edgeseg.frame_source import Counts, FrameItem, safe_name
 from edgeseg.types import Frame
 
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 2.0
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 1.0
 _CLOSE_PATIENCE_S, _EXIT_PATIENCE_S = 0.15, 6.0
 
 _log = logging.getLogger("edgeseg.sources")
