@@ -11,7 +11,7 @@ import click
 from edgeseg.commands.end_signals import EndSignals
 from edgeseg.commands.json_lines import STANDARD_OUTPUT, JsonLines
 from edgeseg.commands.live_view import console_beside
-from edgeseg.commands.run import check_output
+from edgeseg.commands.run_output import check_output
 from edgeseg.commands.stream_options import StreamRequest, stream_options
 from edgeseg.commands.stream_run import StreamRun, Until
 

@@ -9,11 +9,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
-from edgeseg.commands.run import _open_output, _Output, _write_rows
+from edgeseg.commands.run_output import Outcome, Wanted, open_output
 from edgeseg.commands.stream_setup import stand_back
 from edgeseg.frames import FrameItem, FrameSource
-from edgeseg.measure import Measurement, measure
-from edgeseg.overlay import CLIP_SUFFIXES, draw
+from edgeseg.measure import measure
+from edgeseg.overlay import CLIP_SUFFIXES
 from edgeseg.runtimes.stream_result import Freshness, StreamResult
 
 _WAITING = 8  # results that the writer may be behind
@@ -84,11 +84,9 @@ class DrawingThread:
             if (result := self._queue.get()) is None:
                 return
             with ExitStack() as stack:
-                sink, rows = _open_output(stack, self._source, self._output, None)
+                output = open_output(stack, self._source, Wanted(self._output), self._classes)
                 while result is not None:
-                    item, found = self._draw(result, sink)
-                    if rows:
-                        _write_rows(rows, item, found)
+                    output.write(self._outcome(result))
                     self.written += 1
                     result = self._queue.get()
         except Exception as error:
@@ -96,16 +94,13 @@ class DrawingThread:
             while result is not None:  # so that nobody waits for a place in the queue for ever
                 result = self._queue.get()
 
-    def _draw(self, result: StreamResult, sink: _Output) -> tuple[FrameItem, Sequence[Measurement]]:
-        found = measure(result.mask, self._classes, result.pixel_size_mm)
+    def _outcome(self, result: StreamResult) -> Outcome:
         item = FrameItem(result.frame, result.name, result.index, result.time_s, result.pixel_size_mm)
-        sink.write(item, result.mask, draw(result.frame, result.mask, text=_caption(result, found) or None))
-        return item, found
+        found = measure(result.mask, self._classes, result.pixel_size_mm)
+        return Outcome(item, result.mask, found, stale=_stale(result))
 
 
-def _caption(result: StreamResult, found: Sequence[Measurement]) -> str:
-    text = "; ".join(str(m) for m in found if m.area_px)
+def _stale(result: StreamResult) -> str | None:
     if result.freshness is Freshness.FRESH:
-        return text
-    age = "" if result.age_ms is None else f", {result.age_ms:.0f} ms old"
-    return f"STALE{age}: {text}"
+        return None
+    return "STALE" if result.age_ms is None else f"STALE, {result.age_ms:.0f} ms old"
