@@ -137,9 +137,11 @@ class Segmenter:
     def _segment(self, frame: Array, area: Box | None, confidence: bool) -> Segmentation:
         start = perf_counter()
         area = area_of(frame, self.preprocess) if area is None else area
-        image = to_input(frame, self.preprocess, self._input.layout, area=area, scratch=self._scratch)
+        feeds = self._session.feeds()
+        place, layout = feeds[self._input.name], self._input.layout
+        to_input(frame, self.preprocess, layout, area=area, out=place, scratch=self._scratch)
         prepared = perf_counter()
-        output = self._session.run({self._input.name: image})[self._output.name]
+        output = self._session.run(feeds)[self._output.name]
         inferred = perf_counter()
         if output.shape != self._output.shape and -1 not in self._output.shape:
             raise InferenceError(f"{self._name}: the output has shape {output.shape}, expected {self._output.shape}")

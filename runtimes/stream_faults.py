@@ -68,6 +68,14 @@ class FaultySession:
         """Of the session inside."""
         return self._session.device
 
+    def feeds(self) -> Mapping[str, Array]:
+        """Of the session inside."""
+        return self._session.feeds()
+
+    def feeds(self) -> Mapping[str, Array]:
+        """Of the session inside."""
+        return self._session.feeds()
+
     def run(self, feeds: Mapping[str, Array]) -> Mapping[str, Array]:
         """Run once, and fail as told."""
         fault = self.fault
