@@ -72,10 +72,6 @@ class FaultySession:
         """Of the session inside."""
         return self._session.feeds()
 
-    def feeds(self) -> Mapping[str, Array]:
-        """Of the session inside."""
-        return self._session.feeds()
-
     def run(self, feeds: Mapping[str, Array]) -> Mapping[str, Array]:
         """Run once, and fail as told."""
         fault = self.fault
