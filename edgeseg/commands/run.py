@@ -124,7 +124,7 @@ def run(
 
 def _check(wanted: Wanted, codes: Path | None) -> dict[str, SegmentCode]:
     """Whatever can be said before anything is loaded; the content of the file of codes."""
-    check_output(wanted.path)
+    check_output(wanted.path, dicom=True)
     to_dicom = wanted.path.suffix.lower() == DICOM_SUFFIX or wanted.dicom_seg
     beside = {"--confidence": wanted.confidence, "--contours": wanted.contours, "--dicom-seg": wanted.dicom_seg}
     for option, asked in beside.items():

@@ -70,7 +70,7 @@ class Wanted:
         path: of a folder, a clip or a DICOM Segmentation object.
         csv_file: where the figures go; None for the folder, if it is one.
         contours, confidence, dicom_seg: whether a folder gets these too.
-        algorithm: what made the masks, for a DICOM Segmentation object; None where none can be written.
+        algorithm: what made the masks; needed for a DICOM Segmentation object.
         codes: coded terms of classes by name, for the same.
     """
 
@@ -83,12 +83,14 @@ class Wanted:
     codes: Mapping[str, SegmentCode] = field(default_factory=dict)
 
 
-def check_output(path: Path) -> None:
-    """Raise BadInput unless results may be written to `path`.
+def check_output(path: Path, *, dicom: bool = False) -> None:
+    """Raise BadInput unless results may be written to `path`, a DICOM object only where `dicom`.
 
     A file must not take the place of a folder. A folder must be new, empty or the result of an earlier run: a data
     set with a `masks` folder of its own is never overwritten.
     """
+    if path.suffix.lower() == DICOM_SUFFIX and not dicom:
+        raise BadInput(f"{path.name}: DICOM Segmentation objects are written by `edgeseg run`, choose another -o")
     if is_file_name(path):
         if path.is_dir():
             raise BadInput(f"{path} is a folder, expected the name of a file: choose another -o")
@@ -109,10 +111,8 @@ def is_file_name(path: Path) -> bool:
 def check_dicom(source: FrameSource, path: Path) -> Path:
     """The DICOM file behind a source. Raises BadInput where there is none to refer to from `path`."""
     if source.kind is not SourceKind.DICOM or source.path is None:
-        raise BadInput(
-            f"{path.name} has to refer to a DICOM file, INPUT is {source.path or 'a live source'} ({source.kind}): "
-            "choose a folder or a clip as OUTPUT"
-        )
+        given = f"{source.path or 'the one given'} ({source.kind})"
+        raise BadInput(f"{path.name} has to refer to its source: expected a DICOM file as INPUT, not {given}")
     return source.path
 
 
@@ -151,8 +151,7 @@ def open_output(stack: ExitStack, source: FrameSource, wanted: Wanted, classes: 
 
 
 def _segmentation(target: Path, source: FrameSource, wanted: Wanted, classes: Sequence[str]) -> SegmentationWriter:
-    if wanted.algorithm is None:
-        raise BadInput(f"{target.name} cannot be written here: `edgeseg run` writes DICOM Segmentation objects")
+    assert wanted.algorithm is not None
     return SegmentationWriter(target, check_dicom(source, target), classes, wanted.algorithm, codes=wanted.codes)
 
 

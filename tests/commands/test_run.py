@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import csv
+import itertools
+import json
 import shutil
 import subprocess
 import sys
@@ -8,7 +10,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pydicom
 import pytest
+from highdicom.seg import segread
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian
 
 from edgeseg.bundle import file_record, write_manifest
 from edgeseg.durable import new_folder
@@ -215,3 +221,145 @@ def test_bad_usage_is_2(bundle: Path, images: Path, tmp_path: Path, wrong: list[
     output = ["-o", str(tmp_path / "out")] if wrong else []
     command = [sys.executable, "-m", "edgeseg.cli", "run", str(bundle), str(images), *output, *wrong]
     one_line(subprocess.run(command, capture_output=True, text=True, check=False), 2)
+
+
+def write_dicom(path: Path, count: int, **tags: object) -> Path:
+    """A gray ultrasound image or, of several frames, cine."""
+    found = Dataset()
+    found.file_meta = FileMetaDataset()
+    found.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    found.SOPClassUID = f"1.2.840.10008.5.1.4.1.1.{'3.1' if count > 1 else '6.1'}"
+    found.SOPInstanceUID, found.SeriesInstanceUID, found.StudyInstanceUID = "1.2.3.1", "1.2.3.2", "1.2.3.3"
+    found.Modality, found.PatientID = "US", "17"
+    found.Rows, found.Columns = HEIGHT, WIDTH
+    found.SamplesPerPixel, found.PhotometricInterpretation = 1, "MONOCHROME2"
+    found.BitsAllocated = found.BitsStored = 8
+    found.HighBit, found.PixelRepresentation = 7, 0
+    if count > 1:
+        found.NumberOfFrames, found.FrameTime = count, 40
+    for tag, value in tags.items():
+        setattr(found, tag, value)
+    found.PixelData = np.stack([frame(i) for i in range(count)]).tobytes()
+    found["PixelData"].VR = "OB"
+    found.save_as(path, enforce_file_format=True)
+    return path
+
+
+def test_a_dicom_cine_gives_a_segmentation_object(bundle: Path, tmp_path: Path) -> None:
+    source = write_dicom(tmp_path / "in.dcm", 3)
+    codes = tmp_path / "codes.toml"
+    codes.write_text('[head]\ntype = ["123", "99HOME", "My head"]\n')
+    done = edgeseg(bundle, source, "-o", tmp_path / "out.dcm", "--codes", codes)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    folder = tmp_path / "out"
+    assert edgeseg(bundle, source, "-o", folder, "--dicom-seg").returncode == 0
+    masks = np.stack([read_image(p) for p in sorted((folder / "masks").iterdir())])
+    for path in (tmp_path / "out.dcm", folder / "segmentation.dcm"):
+        segments = segread(path).get_pixels_by_source_frame("1.2.3.1", [1, 2, 3])
+        assert np.array_equal(segments[..., 0], masks)
+    (segment,) = pydicom.dcmread(tmp_path / "out.dcm").SegmentSequence
+    assert segment.SegmentedPropertyTypeCodeSequence[0].CodeMeaning == "My head"
+    assert segment.SegmentationAlgorithmIdentificationSequence[0].AlgorithmName == "head"
+    # No pixel spacing: nothing in mm.
+    found = rows(folder / "results.csv")
+    assert [r["time_s"] for r in found] == ["0.0000", "0.0400", "0.0800"]
+    assert {r[c] for r in found for c in ("area_mm2", "circumference_mm", "long_axis_mm")} == {""}
+    # What the next run does not ask for does not stay.
+    assert edgeseg(bundle, source, "-o", folder).returncode == 0
+    assert not (folder / "segmentation.dcm").exists()
+
+
+def test_a_segmentation_object_needs_a_source_to_refer_to(bundle: Path, images: Path, tmp_path: Path) -> None:
+    for options in (["-o", tmp_path / "out.dcm"], ["-o", tmp_path / "out", "--dicom-seg"]):
+        assert "expected a DICOM file as INPUT" in one_line(edgeseg(bundle, images, *options))
+    nameless = write_dicom(tmp_path / "nameless.dcm", 1, StudyInstanceUID="")
+    assert "has no StudyInstanceUID" in one_line(edgeseg(bundle, nameless, "-o", tmp_path / "out.dcm"))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in", "nameless.dcm"]
+
+
+def test_without_highdicom_the_command_is_named(bundle: Path, tmp_path: Path) -> None:
+    source = write_dicom(tmp_path / "in.dcm", 1)
+    code = (
+        "import sys; sys.modules['highdicom'] = None\n"  # what Python has for a package that must not be found
+        "from edgeseg.cli import main; main()"
+    )
+    words = ["run", str(bundle), str(source), "-o", str(tmp_path / "out.dcm"), "--runtime", "fake"]
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
+    assert "pip install 'edgeseg[dicom-seg]'" in one_line(done)
+    assert not (tmp_path / "out.dcm").exists()
+
+
+def test_confidence_and_contours(bundle: Path, images: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert edgeseg(bundle, images, "-o", out, "--confidence", "--contours").returncode == 0
+    found = json.loads((out / "contours.json").read_text())
+    assert (found["schema"], found["classes"]) == (1, ["head"])
+    assert [(f["frame"], f["pixel_size_mm"]) for f in found["frames"]] == [("f0", 0.5), ("f1", 0.5), ("f2", None)]
+    for line in found["frames"]:
+        mask = read_image(out / "masks" / f"{line['frame']}.png")
+        confidence = read_image(out / "confidence" / f"{line['frame']}_head.png")
+        assert confidence.shape == mask.shape
+        assert np.mean((confidence > 127) == mask) > 0.999
+        outlines = [np.array(c, np.int32) for c in line["contours"]["head"]]
+        assert np.array_equal(cv2.fillPoly(np.zeros_like(mask), outlines, 1), mask)
+    assert edgeseg(bundle, images / "images" / "f0.png", "-o", out).returncode == 0
+    assert not (out / "contours.json").exists()
+    assert not list((out / "confidence").iterdir())
+
+
+def test_axes_and_centroid(bundle: Path, images: Path, tmp_path: Path) -> None:
+    assert edgeseg(bundle, images, "-o", tmp_path / "out").returncode == 0
+    first, _, last = rows(tmp_path / "out" / "results.csv")
+    assert float(first["long_axis_mm"]) == pytest.approx(40, rel=0.06)
+    assert float(first["short_axis_mm"]) == pytest.approx(30, rel=0.06)
+    assert float(first["centroid_x_px"]) == pytest.approx(60, abs=1)
+    assert float(last["centroid_x_px"]) == pytest.approx(62, abs=1)
+    assert float(last["centroid_y_px"]) == pytest.approx(48, abs=1)
+
+
+def test_the_folder_of_an_older_run_is_known(bundle: Path, images: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert edgeseg(bundle, images, "-o", out).returncode == 0
+    (out / "results.csv").write_text("frame,index,time_s,class,area_px,area_mm2,circumference_mm\nf2,2,,head,1,,\n")
+    assert edgeseg(bundle, images / "images" / "f1.png", "-o", out).returncode == 0
+    assert "f2.png" not in {p.name for p in (out / "masks").iterdir()}
+
+
+def test_smoothing_calms_a_clip(bundle: Path, tmp_path: Path) -> None:
+    clip = tmp_path / "in.avi"
+    writer = cv2.VideoWriter(str(clip), cv2.VideoWriter.fourcc(*"MJPG"), 20, (WIDTH, HEIGHT))
+    for index in range(8):
+        writer.write(cv2.cvtColor(frame(12 * (index % 2)), cv2.COLOR_GRAY2BGR))
+    writer.release()
+    changes = []
+    for options in ([], ["--smoothing", "0.8"]):
+        out = tmp_path / f"out{len(options)}"
+        assert edgeseg(bundle, clip, "-o", out, *options).returncode == 0
+        masks = [read_image(p) for p in sorted((out / "masks").iterdir())]
+        changes.append(np.mean([np.mean(a != b) for a, b in itertools.pairwise(masks)]))
+    assert changes[0] > 0.05
+    assert changes[1] < 0.2 * changes[0]
+
+
+def test_smoothing_of_pictures_is_refused(bundle: Path, images: Path, tmp_path: Path) -> None:
+    for source in (images, images / "images" / "f0.png"):
+        done = edgeseg(bundle, source, "-o", tmp_path / "out", "--smoothing", "0.5")
+        assert "--smoothing needs a clip or a cine" in one_line(done)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["out.mp4", "--contours"],
+        ["out.mp4", "--confidence"],
+        ["out.dcm", "--dicom-seg"],
+        ["out", "--codes", "c.toml"],
+        ["out", "--smoothing", "1"],
+    ],
+)
+def test_options_that_contradict_each_other(bundle: Path, images: Path, tmp_path: Path, wrong: list[str]) -> None:
+    name, *options = wrong
+    one_line(edgeseg(bundle, images, "-o", tmp_path / name, *options), 2)
+    assert not (tmp_path / name).exists()
