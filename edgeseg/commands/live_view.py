@@ -47,7 +47,7 @@ class StreamView:
         grid.add_column(overflow="fold")
         for label, text in self._rows(time.monotonic()):
             grid.add_row(label, text)
-        title = Text(f" edgeseg stream {self._facts.bundle} ")
+        title = Text(f"edgeseg stream {self._facts.bundle}")
         return Panel(
             grid, title=title, title_align="left", subtitle="Ctrl-C ends", subtitle_align="right", width=_WIDTH
         )
@@ -108,7 +108,7 @@ class StreamView:
 
     def _deadline(self) -> str:
         deadline = self._facts.deadline_ms
-        return "" if deadline is None else f" of {deadline:.1f} ms"
+        return "" if deadline is None else f", deadline {deadline:.1f} ms"
 
     def _warnings(self, now_s: float, stats: StreamStats, last: StreamResult | None) -> list[str]:
         found = self._silence(now_s)

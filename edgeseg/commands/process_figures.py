@@ -8,8 +8,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-_PSS = re.compile(r"^Pss:\s+(\d+) kB", re.MULTILINE)
-_RSS = re.compile(r"^Rss:\s+(\d+) kB", re.MULTILINE)
+_LINE = re.compile(r"^(\w+):\s+(\d+) kB", re.MULTILINE)
+_OWN = ("Pss_Anon", "Pss_Shmem", "SwapPss")
 _PROC = Path("/proc")
 
 
@@ -18,12 +18,15 @@ class ProcessFigures:
     """What a process and its descendants hold.
 
     Attributes:
+        own_mib: anonymous and shared memory, swapped out or not: what a leak is made of. It does not move when another
+            process maps or leaves the same libraries, as the PSS does.
         pss_mib: proportional set size, in which a page that several processes share counts for each by its part.
         rss_mib: resident set size.
         descriptors: open file descriptors.
         processes: how many they are.
     """
 
+    own_mib: float | None
     pss_mib: float | None
     rss_mib: float | None
     descriptors: int | None
@@ -33,11 +36,12 @@ class ProcessFigures:
 def process_figures(without: Collection[int] = (), root: Path = _PROC) -> ProcessFigures:
     """Read the figures of this process and all its descendants, except those in `without`."""
     pids = [pid for pid in _family(root, os.getpid()) if pid not in without]
-    rollups = [_text(root / str(pid) / "smaps_rollup") for pid in pids]
+    rollups = [dict(_LINE.findall(_text(root / str(pid) / "smaps_rollup"))) for pid in pids]
     open_files = [_open_files(root / str(pid) / "fd") for pid in pids]
     return ProcessFigures(
-        _total_mib(rollups, _PSS),
-        _total_mib(rollups, _RSS),
+        _total_mib(rollups, *_OWN),
+        _total_mib(rollups, "Pss"),
+        _total_mib(rollups, "Rss"),
         None if None in open_files else sum(count for count in open_files if count),
         len(pids),
     )
@@ -51,11 +55,10 @@ def _family(root: Path, pid: int) -> Iterator[int]:
             yield from _family(root, int(child))
 
 
-def _total_mib(rollups: list[str], pattern: re.Pattern[str]) -> float | None:
-    found = [pattern.search(text) for text in rollups]
-    if not all(found):
+def _total_mib(rollups: list[dict[str, str]], *names: str) -> float | None:
+    if not all(name in rollup for rollup in rollups for name in names):
         return None
-    return sum(int(match[1]) for match in found if match) / 1024
+    return sum(int(rollup[name]) for rollup in rollups for name in names) / 1024
 
 
 def _open_files(folder: Path) -> int | None:

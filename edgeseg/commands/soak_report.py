@@ -85,7 +85,7 @@ def describe_window(window: Window) -> str:
         f"max {_fixed(window.max_ms, 1)} ms",
         f"missed {window.missed}",
         f"dropped {window.dropped + window.skipped}",
-        f"{_fixed(window.pss_mib, 1)} MiB",
+        f"{_fixed(window.own_mib, 1)} MiB",
         "" if window.temperature_c is None else f"{window.temperature_c:.0f} C",
     ]
     return ", ".join(part for part in parts if part)
@@ -105,8 +105,9 @@ def _print_windows(windows: Sequence[Window]) -> None:
         "stale": [w.stale for w in windows],
         "late": [w.late for w in windows],
         "dropped": [w.dropped + w.skipped for w in windows],
-        "PSS MiB": [_fixed(w.pss_mib, 2) for w in windows],
-        "RSS MiB": [_fixed(w.rss_mib, 2) for w in windows],
+        "own MiB": [_fixed(w.own_mib, 2) for w in windows],
+        "PSS": [_fixed(w.pss_mib, 0) for w in windows],
+        "RSS": [_fixed(w.rss_mib, 0) for w in windows],
         "files": [w.descriptors for w in windows],
         "C": [_fixed(w.temperature_c, 0) for w in windows],
         "MHz": [_fixed(w.clock_mhz, 0) for w in windows],

@@ -55,7 +55,7 @@ class Drift:
     """The last minute minus the first one after the warm-up. None where there is one only, or nothing was measured.
 
     Attributes:
-        memory_mib: difference of the medians; PSS, or RSS where the kernel tells no PSS.
+        memory_mib: difference of the medians of `own_mib`, or of the RSS where the kernel does not tell that.
         memory_kib_per_minute: slope of a line through the medians of all minutes, by least squares.
     """
 
@@ -117,8 +117,8 @@ def passed(judgements: Sequence[Judgement]) -> bool:
 
 
 def _memory(windows: Sequence[Window]) -> list[float | None]:
-    pss = [w.pss_mib for w in windows]
-    return pss if None not in pss else [w.rss_mib for w in windows]
+    own = [w.own_mib for w in windows]
+    return own if None not in own else [w.rss_mib for w in windows]
 
 
 def _difference(values: Sequence[float | None]) -> float | None:

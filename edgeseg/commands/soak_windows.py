@@ -30,7 +30,8 @@ class Window:
         skipped: due times that passed before the source was read again, as `FrameSource.skipped`.
         p50_ms, p90_ms, p99_ms, p999_ms, max_ms: of the latency from capture to result.
         jitter_ms: 99th percentile of the difference between the interval of two results and the period.
-        pss_mib, rss_mib: median of the samples: this process and its engines' processes, without CPU hogs.
+        own_mib, pss_mib, rss_mib: as `ProcessFigures`, median of the samples; of this process and its engines', without
+            CPU hogs.
         descriptors: most open files in a sample.
         temperature_c, clock_mhz: highest temperature and lowest clock in a sample.
         throttled: samples in which the board said that it slowed down.
@@ -54,6 +55,7 @@ class Window:
     p999_ms: float | None = None
     max_ms: float | None = None
     jitter_ms: float | None = None
+    own_mib: float | None = None
     pss_mib: float | None = None
     rss_mib: float | None = None
     descriptors: int | None = None
@@ -150,6 +152,7 @@ class WindowRecorder:
             p999_ms=self._latency.percentile(99.9),
             max_ms=self._latency.max_ms,
             jitter_ms=self._jitter.percentile(99),
+            own_mib=_median([p.own_mib for p in self._processes]),
             pss_mib=_median([p.pss_mib for p in self._processes]),
             rss_mib=_median([p.rss_mib for p in self._processes]),
             descriptors=_extreme(max, [p.descriptors for p in self._processes]),

@@ -11,7 +11,7 @@ import click
 from edgeseg.commands.end_signals import EndSignals
 from edgeseg.commands.json_lines import STANDARD_OUTPUT, JsonLines
 from edgeseg.commands.live_view import console_beside
-from edgeseg.commands.run_output import check_output
+from edgeseg.commands.run_output import DICOM_SUFFIX, check_output
 from edgeseg.commands.stream_options import StreamRequest, stream_options
 from edgeseg.commands.stream_run import StreamRun, Until
 
@@ -65,6 +65,10 @@ def stream(
     replaced by the next --link. The exit code is 1 where none is left or SOURCE breaks off.
     """
     if output:
+        if output.suffix.lower() == DICOM_SUFFIX:
+            raise click.UsageError(
+                f"-o {output} needs all masks at once: `edgeseg run` writes DICOM Segmentation objects"
+            )
         check_output(output)
     # Imported here: `edgeseg stream --help` needs no runtime.
     from edgeseg.runtimes.stream_result import StreamOptions

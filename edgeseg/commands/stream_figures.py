@@ -71,16 +71,16 @@ def result_record(result: StreamResult, found: Sequence[Measurement]) -> dict[st
         "kind": "result",
         "frame": result.name,
         "index": result.index,
-        "time_s": result.time_s,
+        "time_s": _rounded(result.time_s),
         "freshness": result.freshness,
-        "age_ms": result.age_ms,
-        "latency_ms": result.latency_ms,
+        "age_ms": _rounded(result.age_ms),
+        "latency_ms": _rounded(result.latency_ms),
         "late": result.late,
         "dropped": result.dropped,
         "link": result.link,
         "position": result.position,
         "fault": result.fault or None,
-        "frozen_s": result.frozen_s,
+        "frozen_s": _rounded(result.frozen_s),
         "measurements": [asdict(measurement) for measurement in found],
     }
 
@@ -118,3 +118,7 @@ def closing_lines(summary: dict[str, Any], deadline_ms: float | None) -> list[st
         to = switch["target"] or "nothing"
         lines.append(f"frame {switch['index']}: {switch['source']} gave way to {to}: {switch['reason']}")
     return lines
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)

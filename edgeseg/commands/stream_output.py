@@ -70,7 +70,7 @@ class DrawingThread:
     ) -> None:
         self._queue.put(None)
         self._thread.join()
-        if kind is None:
+        if kind in (None, KeyboardInterrupt):
             self._raise()
 
     def _raise(self) -> None:

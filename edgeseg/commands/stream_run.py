@@ -74,10 +74,8 @@ class StreamRun:
 
         with ExitStack() as stack:
             setup = open_setup(stack, self._request, loop=loop, lossless=bool(options.lossless))
-            drawing = None
-            if output:
-                writer = DrawingThread(output, setup.source, setup.bundle.classes, lossless=bool(options.lossless))
-                drawing = stack.enter_context(writer)
+            lossless, classes = bool(options.lossless), setup.bundle.classes
+            drawing = DrawingThread(output, setup.source, classes, lossless=lossless) if output else None
             self._announce(setup)
             self._figures = StreamFigures(time.monotonic())
             stream = Stream(setup.source, setup.chain, options)
@@ -94,7 +92,7 @@ class StreamRun:
     def _take(self, setup: Setup, stream: Stream, drawing: DrawingThread | None) -> tuple[str, EdgesegError | None]:
         """Take results until there is a reason to end; that reason, and the error where it is one."""
         try:
-            with stream, self._alarm(stream):
+            with drawing or contextlib.nullcontext(), stream, self._alarm(stream):
                 for count, result in enumerate(results(stream, self._signals), start=1):
                     self._figures.record(result, time.monotonic())
                     if drawing:

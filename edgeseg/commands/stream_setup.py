@@ -10,6 +10,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from edgeseg.boards.detect import describe
 from edgeseg.bundle import open_bundle
 from edgeseg.commands.end_signals import EndSignals
@@ -117,6 +119,7 @@ def open_setup(stack: ExitStack, request: StreamRequest, *, loop: bool, lossless
 
     Raises:
         BundleError, BadInput, MissingDependency, InferenceError: what is asked for cannot be had.
+        UsageError: a live source at another rate than its own.
     """
     # Imported here: `edgeseg stream --help` needs no runtime.
     from edgeseg.runtimes import realtime
@@ -170,8 +173,12 @@ def _open_source(stack: ExitStack, request: StreamRequest, *, loop: bool, lossle
     from edgeseg.sources import open_source, paced
 
     source = stack.enter_context(open_source(request.source))
-    if source.live or (lossless and not loop and request.rate_hz is None):
-        return source, source.live
+    if source.live:
+        if request.rate_hz is not None:
+            raise click.UsageError(f"--fps is for files, {source.name} is live: ask it, as in camera:0?fps=30")
+        return source, True
+    if lossless and not loop and request.rate_hz is None:
+        return source, False
     return stack.enter_context(paced(source, request.rate_hz or source.rate_hz or STILLS_HZ, loop)), False
 
 
