@@ -6,22 +6,13 @@
         result = segmenter(frame)          # frame: [H, W] or [H, W, 3] uint8
         result.mask                        # [H, W] uint8, class indices
 
-Every name is imported on first use, so that `import edgeseg` costs nothing that is not asked for.
+Every name is imported on first use, so that `import edgeseg` costs nothing that is not asked for. What type checkers
+and editors know of them is in __init__.pyi.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from edgeseg.bundle import open_bundle as open_bundle
-    from edgeseg.errors import BadInput as BadInput
-    from edgeseg.errors import BundleError as BundleError
-    from edgeseg.errors import EdgesegError as EdgesegError
-    from edgeseg.errors import InferenceError as InferenceError
-    from edgeseg.errors import MissingDependency as MissingDependency
-    from edgeseg.errors import NoSuchDevice as NoSuchDevice
-    from edgeseg.errors import SignatureError as SignatureError
+from typing import Any
 
 __version__ = "0.1.0"
 

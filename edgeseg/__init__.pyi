@@ -1,0 +1,30 @@
+from edgeseg.bundle import open_bundle as open_bundle
+from edgeseg.errors import BadInput as BadInput
+from edgeseg.errors import BundleError as BundleError
+from edgeseg.errors import BundleTooNew as BundleTooNew
+from edgeseg.errors import ConversionError as ConversionError
+from edgeseg.errors import EdgesegError as EdgesegError
+from edgeseg.errors import EngineCrashed as EngineCrashed
+from edgeseg.errors import EngineTimeout as EngineTimeout
+from edgeseg.errors import ExecutionMismatch as ExecutionMismatch
+from edgeseg.errors import GateFailed as GateFailed
+from edgeseg.errors import InferenceError as InferenceError
+from edgeseg.errors import MissingDependency as MissingDependency
+from edgeseg.errors import NoSuchDevice as NoSuchDevice
+from edgeseg.errors import SignatureError as SignatureError
+from edgeseg.errors import StreamFailed as StreamFailed
+from edgeseg.errors import UnsupportedModel as UnsupportedModel
+from edgeseg.runtimes.fallback import load_chain as load_chain
+from edgeseg.runtimes.sandbox import Limits as Limits
+from edgeseg.runtimes.segmenter import Segmentation as Segmentation
+from edgeseg.runtimes.segmenter import Segmenter as Segmenter
+from edgeseg.runtimes.segmenter import load as load
+from edgeseg.runtimes.stream import Stream as Stream
+from edgeseg.runtimes.stream_result import StreamOptions as StreamOptions
+from edgeseg.runtimes.stream_result import StreamResult as StreamResult
+from edgeseg.sources.opening import open_source as open_source
+from edgeseg.sources.pacing import paced as paced
+from edgeseg.types import Bundle as Bundle
+from edgeseg.types import Signer as Signer
+
+__version__: str
