@@ -44,17 +44,15 @@ def test_a_reader_that_comes_late_gets_one_frame_at_once_and_no_burst(tmp_path: 
     with paced(open_frames(folder(tmp_path, 8)), 20) as source:
         next(source)
         time.sleep(0.33)  # six due times
-        start_s = time.monotonic()
+        late_s = time.monotonic()
         second = next(source)
-        at_once_s = time.monotonic() - start_s
         skipped = source.skipped
         third = next(source)
-        waited_s = time.monotonic() - start_s
-    assert at_once_s < 0.04
+        third_s = time.monotonic()
     assert skipped >= 5
-    assert start_s - second.captured_s < 0.06  # type: ignore[operator]
-    assert third.captured_s - second.captured_s == pytest.approx(0.05, abs=1e-6)  # type: ignore[operator]
-    assert waited_s > 0.005
+    # The second was due when it was asked for, by less than a period; the third came no sooner than it was due.
+    assert late_s - 0.05 - 1e-6 < second.captured_s  # type: ignore[operator]
+    assert third_s >= third.captured_s >= second.captured_s + 0.05 - 1e-6  # type: ignore[operator]
     # Nothing of the file is left out.
     assert [int(i.frame[0, 0]) for i in (second, third)] == [10, 20]
 
