@@ -52,6 +52,8 @@ class Board:
         l4t: release of Jetson Linux; `jetpack` is what NVIDIA calls it, where that is known.
         power_mode: the one that is on, by its name.
         container: as in "docker".
+        cpu_quota: CPUs that the control groups allow, where that is less than the cores.
+        memory_limit_bytes: what the control groups allow, where that is less than the memory.
     """
 
     architecture: str
@@ -70,6 +72,8 @@ class Board:
     jetpack: str = ""
     power_mode: str = ""
     container: str = ""
+    cpu_quota: float | None = None
+    memory_limit_bytes: int | None = None
 
 
 def detect(root: Path = _LIVE, known: Mapping[str, Profile] | None = None) -> Board:
@@ -91,7 +95,12 @@ def detect(root: Path = _LIVE, known: Mapping[str, Profile] | None = None) -> Bo
     known, notes = _profiles(known)
     found = match_profile(compatible, cpu_model, model=model, memory_bytes=total, known=known)
     built_in, release = accelerators(root), l4t(root)
-    notes += _limit_notes(allowed, quota, total, limit)
+    quota = quota if quota is not None and (allowed is None or quota < allowed) else None
+    limit = limit if limit is not None and (total is None or limit < total) else None
+    if quota is not None and allowed is not None:
+        notes.append(f"control groups allow {quota:g} of {allowed} cores")
+    if limit is not None and total is not None:
+        notes.append(f"control groups allow {_gib(limit)} of {_gib(total)}")
     if found.name == GENERIC:
         notes.append(_unknown(release, container(root)))
     notes += [
@@ -114,6 +123,8 @@ def detect(root: Path = _LIVE, known: Mapping[str, Profile] | None = None) -> Bo
         jetpack=jetpack(release),
         power_mode=power_mode(root),
         container=container(root),
+        cpu_quota=quota,
+        memory_limit_bytes=limit,
     )
 
 
@@ -140,15 +151,6 @@ def _profiles(known: Mapping[str, Profile] | None) -> tuple[Mapping[str, Profile
     except BoardError as error:
         # What only wants to know its cores must not fail over a profile.
         return profiles(), [f"{error}; the profiles of your folders are left out"]
-
-
-def _limit_notes(allowed: int | None, quota: float | None, total: int | None, limit: int | None) -> list[str]:
-    notes = []
-    if quota is not None and allowed is not None and quota < allowed:
-        notes.append(f"control groups allow {quota:g} of {allowed} cores")
-    if limit is not None and total is not None and limit < total:
-        notes.append(f"control groups allow {_gib(limit)} of {_gib(total)}")
-    return notes
 
 
 def _unknown(release: str, contained: str) -> str:

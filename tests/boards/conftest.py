@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -34,8 +35,8 @@ def plant(tmp_path: Path) -> Callable[[Mapping[str, str]], Path]:
 
 @pytest.fixture
 def unpack(tmp_path: Path) -> Callable[[str], Path]:
-    """Unpack the tree of a board, and give its root folder."""
-    return lambda name: unpacked(name, tmp_path / name)
+    """Unpack the tree of a board into a new folder, and give it."""
+    return lambda name: unpacked(name, Path(tempfile.mkdtemp(prefix=name, dir=tmp_path)))
 
 
 @pytest.fixture
