@@ -19,6 +19,7 @@ COMMANDS = {
     "convert": ("edgeseg.commands.convert:convert", "Turn a trained model into a bundle of verified artifacts."),
     "demo": ("edgeseg.commands.demo:demo", "Do the main job on the embedded sample, start to end."),
     "distill": ("edgeseg.commands.distill:distill", "Teach a small, fast student what a trained model knows."),
+    "doctor": ("edgeseg.commands.doctor:doctor", "Explain what is wrong on this board, and how to fix it."),
     "frontier": ("edgeseg.commands.frontier:frontier", "Draw accuracy against latency and size, of any set of models."),
     "fuzz": ("edgeseg.commands.fuzz:fuzz", "Mutate, spoil and kill: what must not get through."),
     "inspect": ("edgeseg.commands.inspect:inspect", "Say what a bundle is, and what each of its layers costs."),
