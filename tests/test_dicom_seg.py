@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import builtins
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -293,3 +296,28 @@ def test_codes_that_are_none(tmp_path: Path, text: str, said: str) -> None:
         read_codes(tmp_path / "c.toml")
     with pytest.raises(BadInput, match="cannot be read"):
         read_codes(tmp_path / "none.toml")
+
+
+DOCUMENT = (Path(__file__).parents[1] / "docs" / "results.md").read_text(encoding="utf-8")
+
+
+def block(language: str) -> str:
+    (text,) = re.findall(rf"^```{language}\n(.*?)^```", DOCUMENT, re.DOTALL | re.MULTILINE)
+    return text
+
+
+def test_the_documentation_has_the_table_and_codes_that_can_be_read(tmp_path: Path) -> None:
+    words = " ".join(DOCUMENT.split())
+    for name, found in TABLE.items():
+        assert f"{name} {found.type.value}" in words
+    (tmp_path / "codes.toml").write_text(block("toml"))
+    assert read_codes(tmp_path / "codes.toml")["head"] == TABLE["fetal head"]
+
+
+def test_the_documentation_s_way_to_read_an_object_works(tmp_path: Path) -> None:
+    source = source_file(tmp_path / "cine.dcm", 3)
+    write(tmp_path / "cine_seg.dcm", source, dict(enumerate(masks_of(3, (5, 7)))))
+    done = subprocess.run(
+        [sys.executable, "-c", block("python")], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.stdout == f"(3, 5, 7, 2) {list(CLASSES[1:])}\n", done.stderr
