@@ -53,6 +53,11 @@ class FaultySession:
         segmenter._session = faulty
         return faulty
 
+    def remove(self, segmenter: Segmenter) -> None:
+        """Take it out of a segmenter again."""
+        self.repair()
+        segmenter._session = self._session
+
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
         """Of the session inside."""

@@ -99,7 +99,7 @@ class Outbox:
         segmentation: Segmentation | None,
     ) -> None:
         item, (mask, mask_captured_s) = arrival.item, self._known or (None, None)
-        mask = _mask_for(item.frame.shape, mask)
+        mask = at_size(mask, item.frame.shape)
         now = monotonic()
         latency_s = now - arrival.captured_s
         result = StreamResult(
@@ -118,6 +118,7 @@ class Outbox:
             dropped=self._dropped - self._dropped_before,
             time_s=item.time_s,
             pixel_size_mm=item.pixel_size_mm,
+            captured_s=arrival.captured_s,
             segmentation=segmentation,
         )
         arrival.answered = True
@@ -134,8 +135,8 @@ class Outbox:
         self._frozen += result.frozen_s > 0
 
 
-def _mask_for(shape: tuple[int, ...], mask: Mask | None) -> Mask:
-    """A mask at a frame's size: background where there is none, the nearest pixels where it has another size."""
+def at_size(mask: Mask | None, shape: tuple[int, ...]) -> Mask:
+    """A mask for a frame of a shape: background where there is none, the nearest pixels where it has another size."""
     height, width = shape[:2]
     if mask is None:
         return np.zeros((height, width), np.uint8)

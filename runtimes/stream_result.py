@@ -75,6 +75,7 @@ class StreamResult:
         dropped: frames dropped since the result before.
         time_s: of the frame in its clip or cine.
         pixel_size_mm: edge of a square pixel; None where unknown.
+        captured_s: when the frame was captured, by `time.monotonic()`.
         segmentation: of a fresh result, None of a stale one. Its mask is the one before smoothing.
     """
 
@@ -93,6 +94,7 @@ class StreamResult:
     dropped: int = 0
     time_s: float | None = None
     pixel_size_mm: float | None = None
+    captured_s: float = 0.0
     segmentation: Segmentation | None = None
 
 
