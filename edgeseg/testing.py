@@ -114,6 +114,39 @@ class RuntimeConformance:
             assert output.shape == session.outputs[0].shape
             self._assert_expected(self._run(session))
 
+    def test_feeds_are_where_the_engine_reads(self) -> None:
+        with self._load() as session:
+            (spec,) = session.inputs
+            (place,) = self._places(session)
+            assert place.shape == spec.shape
+            assert place.dtype == spec.dtype
+            assert place.flags.c_contiguous
+            assert place.flags.writeable
+            for _ in range(3):
+                np.copyto(self._places(session)[0], _in_layout(self.example, spec))
+                self._assert_expected(session.run(session.feeds())[session.outputs[0].name])
+                self._run(session, np.zeros(spec.shape, np.float32))  # which may be written over them
+
+    def test_feeds_in_another_mapping_give_the_same(self) -> None:
+        with self._load() as session:
+            np.copyto(self._places(session)[0], _in_layout(self.example, session.inputs[0]))
+            self._assert_expected(session.run(dict(session.feeds()))[session.outputs[0].name])
+            np.copyto(self._places(session)[0], _in_layout(self.example, session.inputs[0])[:, ::-1])
+            self._assert_expected(self._run(session, self._places(session)[0][:, ::-1]))
+
+    def test_feeds_belong_to_one_session(self) -> None:
+        with self._load() as first, self._load() as second:
+            np.copyto(self._places(first)[0], _in_layout(self.example, first.inputs[0]))
+            self._places(second)[0][:] = 0
+            self._assert_expected(first.run(first.feeds())[first.outputs[0].name])
+
+    def test_feeds_outlive_the_session(self) -> None:
+        with self._load() as session:
+            (place,) = self._places(session)
+        place[:] = 1
+        assert (place == 1).all()
+        _assert_raises(InferenceError, session.feeds)
+
     def test_wrong_feeds_are_bad_input(self) -> None:
         with self._load() as session:
             name = session.inputs[0].name
@@ -223,6 +256,12 @@ class RuntimeConformance:
         spec = session.inputs[0]
         feed = _in_layout(self.example, spec) if image is None else image
         return session.run({spec.name: feed})[session.outputs[0].name]
+
+    def _places(self, session: Session) -> list[Array]:
+        """The arrays of its feeds, in the order of its inputs."""
+        feeds = session.feeds()
+        assert set(feeds) == {spec.name for spec in session.inputs}
+        return [feeds[spec.name] for spec in session.inputs]
 
     def _assert_expected(self, output: Array) -> None:
         expected = self.expected

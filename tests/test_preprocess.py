@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from edgeseg import BadInput
-from edgeseg.preprocess import check_frame, to_input, to_logit_maps, to_mask
-from edgeseg.types import Interpolation, Layout, Preprocess
+from edgeseg.preprocess import Scratch, area_of, check_frame, to_confidence, to_input, to_logit_maps, to_mask
+from edgeseg.types import Box, Interpolation, Layout, Preprocess, ScanArea
 
 GRAY, COLOUR = Preprocess(4, 6), Preprocess(4, 6, 3, (0.0,) * 3, (1.0,) * 3)
 
@@ -133,3 +133,100 @@ def test_half_and_double_precision_logits_are_taken() -> None:
     for kind in (np.float16, np.float64):
         assert to_mask(np.ones((1, 1, 2, 2), kind), (2, 2)).all()
         assert to_logit_maps(np.ones((1, 3, 2, 2), kind)).dtype == np.float32
+
+
+RNG = np.random.default_rng(3)
+FRAMES = [RNG.integers(0, 256, shape).astype(np.uint8) for shape in ((9, 13), (4, 6), (4, 6, 3), (30, 17, 3), (9, 13))]
+
+
+@pytest.mark.parametrize("layout", list(Layout))
+@pytest.mark.parametrize("preprocess", [GRAY, COLOUR])
+def test_memory_that_is_used_again_changes_nothing(preprocess: Preprocess, layout: Layout) -> None:
+    scratch = Scratch()
+    place = np.full_like(to_input(FRAMES[0], preprocess, layout), np.nan)
+    for frame in FRAMES * 2:
+        before = frame.copy()
+        assert to_input(frame, preprocess, layout, out=place, scratch=scratch) is place
+        np.testing.assert_array_equal(place, to_input(frame, preprocess, layout))
+        np.testing.assert_array_equal(frame, before)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4])
+def test_masks_are_never_written_again(channels: int) -> None:
+    scratch = Scratch()
+    logits = [RNG.normal(size=(1, channels, 5, 7)).astype(np.float32) for _ in range(3)]
+    shapes = [(5, 7), (40, 30), (5, 7)]
+    kept = [to_mask(output, shape, scratch=scratch) for output, shape in zip(logits, shapes, strict=True)]
+    for mask, output, shape in zip(kept, logits, shapes, strict=True):
+        np.testing.assert_array_equal(mask, to_mask(output, shape))
+
+
+def test_an_area_is_looked_at_alone_and_its_mask_stands_in_its_place() -> None:
+    frame = np.zeros((20, 30), np.uint8)
+    frame[3:11, 5:17] = np.arange(96, dtype=np.uint8).reshape(8, 12)
+    box = Box(5, 3, 12, 8)
+    np.testing.assert_array_equal(to_input(frame, GRAY, area=box), to_input(frame[3:11, 5:17].copy(), GRAY))
+    logits = RNG.normal(size=(1, 3, 4, 6)).astype(np.float32)
+    expected = np.zeros((20, 30), np.uint8)
+    expected[3:11, 5:17] = to_mask(logits, (8, 12))
+    assert expected.any()
+    np.testing.assert_array_equal(to_mask(logits, frame.shape, area=box), expected)
+    np.testing.assert_array_equal(to_mask(logits, frame.shape, area=box, scratch=Scratch()), expected)
+    assert to_mask(np.ones((1, 1, 4, 6), np.float32), frame.shape, area=box).sum() == 96
+
+
+def test_the_area_is_that_of_the_preprocessing_unless_one_is_given() -> None:
+    frame = RNG.integers(0, 256, (20, 30, 3)).astype(np.uint8)
+    right_half = Preprocess(4, 6, scan_area=ScanArea(left=0.5, width=0.5))
+    assert area_of(frame, GRAY) is None
+    assert area_of(frame, right_half) == Box(15, 0, 15, 20)
+    np.testing.assert_array_equal(to_input(frame, right_half), to_input(frame[:, 15:], GRAY))
+    everything = Box(0, 0, 30, 20)
+    np.testing.assert_array_equal(to_input(frame, right_half, area=everything), to_input(frame, GRAY))
+    with pytest.raises(BadInput, match="frame has dtype"):
+        area_of(frame.astype(float), right_half)
+
+
+@pytest.mark.parametrize(
+    "box", [(-1, 0, 4, 4), (0, -1, 4, 4), (0, 0, 0, 4), (0, 0, 4, -2), (27, 0, 4, 4), (0, 17, 4, 4)]
+)
+def test_an_area_that_is_not_inside_the_frame_is_refused(box: tuple[int, int, int, int]) -> None:
+    said = r"area is Box\(left=.*expected a box of at least one pixel inside the frame of 30 x 20"
+    with pytest.raises(BadInput, match=said):
+        to_input(np.zeros((20, 30), np.uint8), GRAY, area=Box(*box))
+    for to_result in (to_mask, to_confidence):
+        with pytest.raises(BadInput, match=said):
+            to_result(np.ones((1, 2, 4, 6), np.float32), (20, 30), area=Box(*box))
+
+
+def test_the_confidence_of_one_logit_is_its_sigmoid() -> None:
+    logits = np.array([[-2.0, 0.0], [1.0, 30.0]], np.float32)
+    confidence = to_confidence(logits[None, None], (2, 2))
+    assert (confidence.shape, confidence.dtype) == ((2, 2, 2), np.float32)
+    np.testing.assert_allclose(confidence[1], 1 / (1 + np.exp(-logits)), rtol=1e-5)
+    assert confidence[:, 0, 1].tolist() == [0.5, 0.5]
+
+
+def test_the_confidence_of_several_logits_is_their_softmax() -> None:
+    logits = RNG.normal(size=(1, 4, 5, 7)).astype(np.float32) * 5
+    expected = np.exp(logits[0]) / np.exp(logits[0]).sum(0)
+    np.testing.assert_allclose(to_confidence(logits, (5, 7)), expected, rtol=1e-5, atol=1e-7)
+    turned = to_confidence(logits.transpose(0, 2, 3, 1), (5, 7), Layout.NHWC)
+    np.testing.assert_array_equal(turned, to_confidence(logits, (5, 7)))
+
+
+@pytest.mark.parametrize("box", [None, Box(3, 2, 20, 9)])
+@pytest.mark.parametrize("channels", [1, 2, 5])
+@pytest.mark.parametrize("scale", [1e-12, 1e-7, 1.0, 1e4, 1e30])
+def test_confidence_sums_to_one_and_its_largest_is_the_mask(channels: int, scale: float, box: Box | None) -> None:
+    logits = (RNG.uniform(-1, 1, size=(1, channels, 6, 8)) * scale).astype(np.float32)
+    logits[0, :, 2, 3] = 0  # a tie goes to the first
+    mask, confidence = to_mask(logits, (13, 29), area=box), to_confidence(logits, (13, 29), area=box)
+    np.testing.assert_array_equal(confidence.argmax(0), mask)
+    np.testing.assert_allclose(confidence.sum(0), 1, atol=1e-6)
+    assert confidence.min() >= 0
+    if box is not None:
+        outside = np.ones((13, 29), bool)
+        outside[2:11, 3:23] = False
+        assert (confidence[0][outside] == 1).all()
+        assert (confidence[1:, outside] == 0).all()

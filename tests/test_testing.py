@@ -88,6 +88,42 @@ class MemoryReader(OnnxSession):
         return super()._infer({name: flat(array) for name, array in feeds.items()})
 
 
+class Stale(OnnxSession):
+    """Gives out memory that nothing reads."""
+
+    def feeds(self) -> Mapping[str, Array]:
+        self._check_open()
+        return {spec.name: np.zeros(spec.shape, spec.dtype) for spec in self.inputs}
+
+
+class Pooled(OnnxSession):
+    """All sessions give out the same memory."""
+
+    pool = {"image": np.zeros((1, 3, 24, 32), np.float32)}
+
+    def _memory(self) -> dict[str, Array]:
+        return self.pool
+
+    def _infer(self, feeds: Mapping[str, Array]) -> Mapping[str, Array]:
+        return super()._infer(dict(feeds))
+
+
+class Trusting(OnnxSession):
+    """Takes what is in its own memory for what it was given."""
+
+    def run(self, feeds: Mapping[str, Array]) -> Mapping[str, Array]:
+        own = self.feeds()
+        shared = any(isinstance(a, np.ndarray) and np.shares_memory(a, own["image"]) for a in feeds.values())
+        return super().run(own if shared else feeds)
+
+
+class Eager(OnnxSession):
+    """Gives its memory away after it was closed."""
+
+    def feeds(self) -> Mapping[str, Array]:
+        return self._bound.inputs if self._bound else {}
+
+
 class Liar(OnnxSession):
     """Its execution does not add up."""
 
@@ -126,6 +162,10 @@ def suite(session: type[EngineSession], **changes: object) -> RuntimeConformance
         (Scribbler, "test_input_is_left_alone"),
         (Poisoned, "test_nan_input_does_no_lasting_harm"),
         (MemoryReader, "test_non_contiguous_input_gives_the_same"),
+        (Stale, "test_feeds_are_where_the_engine_reads"),
+        (Trusting, "test_feeds_in_another_mapping_give_the_same"),
+        (Pooled, "test_feeds_belong_to_one_session"),
+        (Eager, "test_feeds_outlive_the_session"),
         (Liar, "test_execution_is_sane"),
     ],
 )

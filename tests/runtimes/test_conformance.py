@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
+from edgeseg.runtimes.isolated import IsolatedSession, IsolatedWorker
+from edgeseg.runtimes.litert_runtime import LiteRtRuntime
 from edgeseg.testing import PROBE, RuntimeConformance
+from edgeseg.types import Model
 
 
 class TestOnnxRuntime(RuntimeConformance):
@@ -35,3 +40,23 @@ class TestFake(RuntimeConformance):
     example = np.broadcast_to(np.arange(256, dtype=np.float32), (1, 1, 256, 256)).copy()
     expected = _fake_logits()
     parses = False
+
+
+class IsolatedLiteRt(LiteRtRuntime):
+    """Every session in a process of its own."""
+
+    def load(self, artifact: Path | Model, *, device: str = "auto", threads: int | None = None) -> IsolatedSession:
+        worker = IsolatedWorker(self.name)
+        try:
+            return worker.load(artifact, device=device, threads=threads, last=True)
+        except BaseException:
+            worker.close()
+            raise
+
+
+class TestIsolated(RuntimeConformance):
+    runtime_name = "litert"
+    artifact = PROBE / "probe.tflite"
+
+    def make_runtime(self) -> IsolatedLiteRt:
+        return IsolatedLiteRt()

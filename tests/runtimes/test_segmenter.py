@@ -3,7 +3,10 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from threading import Event
 
 import cv2
 import numpy as np
@@ -25,7 +28,7 @@ from edgeseg.runtimes import choice, onnx_runtime
 from edgeseg.runtimes.fake_runtime import FakeRuntime, FakeSession
 from edgeseg.runtimes.onnx_runtime import OnnxRuntime, OnnxSession
 from edgeseg.runtimes.openvino_runtime import OpenVinoSession
-from edgeseg.types import Format, Model, Precision
+from edgeseg.types import Box, Format, Model, Precision, ScanArea
 
 FP32, INT8 = Precision.FP32, Precision.INT8
 
@@ -57,6 +60,119 @@ class TestEachEngine:
             assert segmenter.artifact.precision is INT8
             assert result.execution.precision == "int8"
             assert (result.mask == mask).mean() > 0.97
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino", "litert", "fake"])
+class TestAreaAndConfidence:
+    def test_the_network_looks_at_the_area_alone(self, make_bundle, frame, mask, runtime):
+        around = np.full((60, 70, 3), 255, np.uint8)
+        around[10:34, 20:52] = frame
+        box = Box(20, 10, 32, 24)
+        with edgeseg.load(make_bundle(), runtime=runtime, precision="fp32") as segmenter:
+            result = segmenter(around, area=box)
+            inside = segmenter(frame).mask
+            assert segmenter(around).area is None
+        assert result.area == box
+        expected = np.zeros((60, 70), np.uint8)
+        expected[10:34, 20:52] = inside
+        assert np.array_equal(result.mask, expected)
+        assert runtime == "fake" or np.array_equal(inside, mask)
+
+    def test_confidence_is_given_where_it_is_asked_for(self, make_bundle, frame, runtime):
+        with edgeseg.load(make_bundle(), runtime=runtime, precision="int8") as segmenter:
+            assert segmenter(frame).confidence is None
+            result = segmenter(frame, area=Box(3, 4, 20, 15), confidence=True)
+            again = segmenter(frame[:, ::-1], confidence=True)
+        assert (result.confidence.shape, result.confidence.dtype) == ((2, 24, 32), np.float32)
+        assert np.array_equal(result.confidence.argmax(0), result.mask)
+        assert np.allclose(result.confidence.sum(0), 1, atol=1e-6)
+        assert (result.confidence[0, :4] == 1).all()
+        assert not np.array_equal(again.confidence, result.confidence)
+
+
+class TestScanArea:
+    def bundle(self, make_bundle, area):
+        opened = make_bundle()
+        preprocess = replace(opened.preprocess, scan_area=area)
+        return replace(opened, manifest=replace(opened.manifest, preprocess=preprocess))
+
+    def test_that_of_the_bundle_is_used(self, make_bundle, frame, mask):
+        wide = np.concatenate([np.full_like(frame, 255), frame], axis=1)
+        bundle = self.bundle(make_bundle, ScanArea(left=0.5, width=0.5))
+        with edgeseg.load(bundle, runtime="onnxruntime", precision="fp32") as segmenter:
+            result = segmenter(wide)
+            assert result.area == Box(32, 0, 32, 24)
+            assert np.array_equal(result.mask[:, 32:], mask)
+            assert not result.mask[:, :32].any()
+            assert segmenter(wide, area=Box(0, 0, 64, 24)).area == Box(0, 0, 64, 24)
+
+    def test_an_area_outside_the_frame_is_bad_input(self, make_bundle, frame):
+        with edgeseg.load(make_bundle(), runtime="litert") as segmenter:
+            with pytest.raises(BadInput, match="expected a box of at least one pixel inside the frame of 32 x 24"):
+                segmenter(frame, area=Box(1, 0, 32, 24))
+            assert segmenter(frame).area is None
+
+
+def test_measures_and_contours_are_those_of_the_mask(make_bundle, frame):
+    from edgeseg.measure import contours, measure
+
+    with edgeseg.load(make_bundle(), runtime="litert", precision="fp32") as segmenter:
+        result = segmenter(frame)
+    assert result.measure(0.2) == measure(result.mask, result.classes, 0.2)
+    assert result.measure()[0].area_mm2 is None
+    found, expected = result.contours(), contours(result.mask, ("background", "bright"))
+    assert len(found[0]) == len(expected[0]) > 0
+    assert all(np.array_equal(a, b) for a, b in zip(found[0], expected[0], strict=True))
+
+
+@pytest.mark.parametrize("isolate", [False, True])
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino", "litert"])
+def test_frames_are_written_where_the_engine_reads_and_nothing_is_copied(make_bundle, frame, mask, runtime, isolate):
+    with edgeseg.load(make_bundle(), runtime=runtime, precision="fp32", isolate=isolate) as segmenter:
+        session, seen = segmenter._session, []
+        infer = session._infer
+        session._infer = lambda feeds: (seen.append(feeds), infer(feeds))[1]
+        assert np.array_equal(segmenter(frame).mask, mask)
+        assert not segmenter(np.zeros_like(frame)).mask.any()
+        assert np.array_equal(segmenter(frame).mask, mask)
+        assert seen[0] is seen[1] is seen[2] is session.feeds()
+
+
+@pytest.mark.parametrize("isolate", [False, True])
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino", "litert"])
+def test_the_engine_may_be_asked_what_it_runs_while_it_runs(make_bundle, frame, mask, runtime, isolate):
+    stop = Event()
+
+    def go(segmenter: edgeseg.Segmenter) -> int:
+        right = 0
+        while not stop.is_set():
+            assert np.array_equal(segmenter(frame).mask, mask)
+            right += 1
+        return right
+
+    with (
+        edgeseg.load(make_bundle(), runtime=runtime, precision="fp32", isolate=isolate) as segmenter,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        running = pool.submit(go, segmenter)
+        try:
+            found = [segmenter._session._inspect() for _ in range(10)]
+        finally:
+            stop.set()
+        assert running.result(60) > 0
+    assert all(execution == found[0] for execution in found)
+
+
+def test_an_engine_that_cannot_run_is_found_out_by_load(make_bundle, monkeypatch):
+    def fail(self, feeds):
+        raise InferenceError("out of memory")
+
+    closed = []
+    monkeypatch.setattr(OnnxSession, "_infer", fail)
+    monkeypatch.setattr(OnnxSession, "_release", lambda self: closed.append(self))
+    with pytest.raises(InferenceError, match="out of memory"):
+        edgeseg.load(make_bundle((Format.ONNX, FP32)))
+    assert len(closed) == 1
 
 
 def test_timing_has_all_parts(make_bundle, frame):
@@ -232,6 +348,15 @@ class TestRace:
         assert len(_Slow.opened) == 3
         edgeseg.load(bundle, threads=2).close()
         assert len(_Slow.opened) == 5
+
+    def test_who_is_hopeless_is_not_waited_for(self, make_bundle, monkeypatch):
+        runs = []
+        infer = FakeSession._infer
+        monkeypatch.setattr(FakeSession, "_infer", lambda self, feeds: (runs.append(self), infer(self, feeds))[1])
+        edgeseg.load(make_bundle((Format.ONNX, FP32), (Format.TFLITE, FP32))).close()
+        slow, fast = (sum(run is session for run in runs) for session in _Slow.opened)
+        assert slow == choice._WARM_UPS + 1
+        assert fast == choice._WARM_UPS + choice._ROUNDS + 1  # and once when it was loaded
 
     def test_who_fails_while_running_drops_out(self, make_bundle, monkeypatch):
         def fail(self, feeds):
