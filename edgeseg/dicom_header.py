@@ -19,6 +19,7 @@ _MAY_BE_EMPTY = (
 )
 _TEXT = frozenset(("AE", "AS", "CS", "DA", "DT", "LO", "LT", "PN", "SH", "ST", "TM", "UI"))
 _SEXES = ("", "F", "M", "O")
+UTF_8 = "ISO_IR 192"
 _US_IMAGE = "1.2.840.10008.5.1.4.1.1.6.1"
 
 
@@ -71,6 +72,7 @@ def as_one_frame(header: Any) -> Any:
     found = copy.deepcopy(header)  # a copy of pydicom's is not independent
     # One that needs no functional groups; the object's references get the true one back.
     found.SOPClassUID = _US_IMAGE
+    found.SpecificCharacterSet = UTF_8
     position = ("FrameOfReferenceUID", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
     if frames_of(header) > 1 or any(not header.get(keyword) for keyword in position):
         # Pixel measures are allowed in a frame of reference only (PS3.3 A.51.5).

@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 
 from edgeseg.dicom_codes import Code, SegmentCode, code_of
-from edgeseg.dicom_header import as_one_frame, frames_of, read_header, source_errors
+from edgeseg.dicom_header import UTF_8, as_one_frame, frames_of, read_header, source_errors
 from edgeseg.durable import new_file
 from edgeseg.errors import BadInput, MissingDependency
 from edgeseg.types import Mask
 
-_UTF_8 = "ISO_IR 192"
 _MODEL_FAMILY = Code("123110", "DCM", "Artificial Intelligence")
 _LONGEST = 64  # characters of a DICOM long string
 _MOST_BYTES = (1 << 32) - 2
@@ -131,6 +130,7 @@ class SegmentationWriter:
     def _object(self, first: Mask) -> Any:
         """The whole object: highdicom's of the first frame, with the frames of a cine put in."""
         found = self._single(first)
+        found.SpecificCharacterSet = UTF_8  # patients and classes have names in any alphabet
         if "FrameOfReferenceUID" not in found:
             found.PatientOrientation = self._header.get("PatientOrientation") or ""
         # One item, which the referenced series has too.
@@ -165,7 +165,6 @@ class SegmentationWriter:
             content_description="",
             content_creator_name="",
             series_description="Segmentation by edgeseg",
-            specific_character_set=_UTF_8,
             omit_empty_frames=False,
         )
 
