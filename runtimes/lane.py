@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from threading import Event, Thread
+from threading import Event, Thread, current_thread
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -65,9 +65,10 @@ class Lane:
 
     def join(self, seconds: float) -> bool:
         """Wait for the thread to end; returns whether it did."""
-        if self._thread is not None:
-            self._thread.join(seconds)
-        return self._thread is None or not self._thread.is_alive()
+        if self._thread is None or self._thread is current_thread():
+            return True
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
 
     def limit_s(self, schedule: Schedule, *, last: bool) -> float:
         """After how long without an answer it is given up; the last one of a chain gets more time."""

@@ -101,6 +101,29 @@ class Stream:
             else:
                 self._stop()
 
+    @property
+    def ended(self) -> bool:
+        """Whether every result was read and no more will come."""
+        return self._core.ended
+
+    def read(self, timeout_s: float | None = None) -> StreamResult | None:
+        """Wait for the next result, but not for ever: a source that is silent gives none.
+
+        Args:
+            timeout_s: None to wait as long as it takes.
+
+        Returns:
+            The result; None where none came in time, or where there are no more: see `ended`.
+
+        Raises:
+            StreamFailed: no segmenter of the chain is left; the results up to there were given.
+            BadInput: the source ends badly, as a truncated clip does; the results up to there were given.
+            InferenceError: the stream was not started.
+        """
+        if self._stop is None:
+            raise InferenceError("the stream is not started: use it in a `with` block")
+        return self._core.next_result(timeout_s)
+
     def __iter__(self) -> Self:
         return self
 
@@ -109,13 +132,9 @@ class Stream:
 
         Raises:
             StopIteration: the source came to its end, or the stream was closed.
-            StreamFailed: no segmenter of the chain is left; the results up to there were given.
-            BadInput: the source ends badly, as a truncated clip does; the results up to there were given.
-            InferenceError: the stream was not started.
+            InferenceError: as `read`.
         """
-        if self._stop is None:
-            raise InferenceError("the stream is not started: use it in a `with` block")
-        result = self._core.next_result()
+        result = self.read()
         if result is None:
             raise StopIteration
         return result

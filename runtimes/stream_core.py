@@ -11,7 +11,7 @@ import math
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from threading import Condition, Lock
+from threading import Condition, RLock
 from time import monotonic
 from typing import Protocol
 
@@ -73,7 +73,8 @@ class Core:
     def __init__(self, schedule: Schedule, lanes: Sequence[Link]) -> None:
         self._schedule = schedule
         self._lanes = lanes
-        self._lock = Lock()
+        # Re-entrant: a signal handler may ask for the counts, or end the stream, while its own thread is in here.
+        self._lock = RLock()
         self._turns = [Condition(self._lock) for _ in lanes]
         self._room, self._ready, self._timer = (Condition(self._lock) for _ in range(3))
         self._outbox = Outbox(schedule)
@@ -96,8 +97,7 @@ class Core:
                 return False
             self._outbox.captured += 1
             if len(self._waiting) >= self._schedule.queue:
-                self._waiting.popleft()
-                self._outbox.drop(1)
+                self._outbox.drop(not self._waiting.popleft().answered)
             self._waiting.append(arrival)
             self._turns[self._active].notify()
             self._wake_by(self._due_s(arrival))
@@ -155,8 +155,15 @@ class Core:
                 self._check_hang(now)
                 self._sleep()
 
-    def next_result(self) -> StreamResult | None:
-        """Wait for a result; None at the end. Raises, once, what the stream ended with."""
+    @property
+    def ended(self) -> bool:
+        """Whether there is nothing left to wait for or to read."""
+        with self._lock:
+            return self._ended and not len(self._outbox) and self._error is None
+
+    def next_result(self, timeout_s: float | None = None) -> StreamResult | None:
+        """Wait for a result; None at the end, or after the time. Raises, once, what the stream ended with."""
+        until_s = math.inf if timeout_s is None else monotonic() + timeout_s
         with self._lock:
             while True:
                 result = self._outbox.pop()
@@ -169,7 +176,10 @@ class Core:
                     if error is not None:
                         raise error
                     return None
-                self._ready.wait()
+                left_s = until_s - monotonic()
+                if left_s <= 0:
+                    return None
+                self._ready.wait(None if timeout_s is None else left_s)
 
     def stats(self, damaged: int, lost: int) -> StreamStats:
         """The counts so far."""
@@ -209,8 +219,13 @@ class Core:
         if self._retry and self._due_s(self._retry) <= now:
             self._stale(self._retry, self._retry.fault)
             self._retry = None
-        while self._waiting and self._due_s(self._waiting[0]) <= now:
-            self._stale(self._waiting.popleft(), f"{lane.name} was not free in time")
+        for arrival in [a for a in self._waiting if not a.answered and self._due_s(a) <= now]:
+            if call:
+                self._stale(arrival, f"{lane.name} was not free in time")
+                self._waiting.remove(arrival)
+            else:
+                # It stays: late as it is, it is the newest that the idle lane can learn from.
+                self._stale(arrival, "it came too late to be segmented in time")
         self._finish_if_done()
 
     def _check_hang(self, now: float) -> None:
@@ -281,7 +296,7 @@ class Core:
             yield self._call.arrival
         if self._retry is not None:
             yield self._retry
-        yield from self._waiting
+        yield from (arrival for arrival in self._waiting if not arrival.answered)
 
     def _finish_if_done(self) -> None:
         if self._source_ended and self._call is None and not any(True for _ in self._pending()):

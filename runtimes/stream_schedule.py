@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from edgeseg.runtimes.stream_result import StreamOptions
 
 _PERIOD_WHERE_UNKNOWN_S = 1 / 30
-_LEAST_MARGIN_S, _FIRST_MARGIN_S = 0.001, 0.002
+_LEAST_MARGIN_S, _FIRST_MARGIN_S = 0.002, 0.005
 _LARGEST_MARGIN = 0.25  # of the deadline
 _FORGETTING = 0.99
 _LOSSLESS_NAP_S = 1.0

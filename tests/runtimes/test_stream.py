@@ -183,6 +183,44 @@ def test_closing_from_another_thread_ends_the_wait(segmenter: Segmenter, moving:
     assert of_stream() == []
 
 
+def test_a_source_that_is_silent_can_be_waited_for_with_a_limit(segmenter: Segmenter, moving: Frames) -> None:
+    silent = threading.Event()
+
+    def items() -> Iterator[FrameItem]:
+        yield FrameItem(moving[0], "f0", 0)
+        silent.wait(30)
+
+    source = FrameSource("stuck", SourceKind.CAMERA, items(), live=True, stop=silent.set)
+    with Stream(source, segmenter, StreamOptions(deadline_ms=5000)) as stream:
+        assert stream.read(20) is not None
+        assert stream.read(0.05) is None
+        assert not stream.ended
+        silent.set()
+        assert stream.read() is None
+        assert stream.ended
+
+
+def test_frames_that_come_too_late_still_teach_the_stream(segmenter: Segmenter, moving: Frames) -> None:
+    def items() -> Iterator[FrameItem]:
+        for index in range(10):
+            time.sleep(0.1)
+            yield FrameItem(moving[index % 8], f"f{index}", index, captured_s=time.monotonic() - 0.5)
+
+    expected = [segmenter(f).mask for f in moving]
+    source = FrameSource("slow link", SourceKind.IGTL, items(), live=True)
+    with Stream(source, segmenter, StreamOptions(deadline_ms=100, results=10)) as stream:
+        results = list(stream)
+    assert [r.index for r in results] == list(range(10))
+    assert all(r.late for r in results)
+    stale = [r for r in results if r.freshness is Freshness.STALE]
+    # Whoever is first, the watchdog or the segmenter: the mask is never older than the frame before.
+    for result in stale:
+        assert result.fault
+        if result.index:
+            assert result.age_ms < 500 + 200
+            np.testing.assert_array_equal(result.mask, expected[(result.index - 1) % 8])
+
+
 def test_a_source_that_ends_badly_says_so_after_the_last_result(segmenter: Segmenter, moving: Frames) -> None:
     def items() -> Iterator[FrameItem]:
         for index in range(3):
