@@ -56,7 +56,7 @@ def policy_of_new_thread() -> tuple[int, int]:
 
 @permitted
 def test_every_thread_gets_it_and_it_can_be_taken_back(worker: threading.Thread) -> None:
-    cpus = os.sched_getaffinity(0)
+    cpus, interval = os.sched_getaffinity(0), sys.getswitchinterval()
     one = {min(cpus)}
     with realtime.apply(30, one) as applied:
         assert (applied.scheduler, applied.priority, applied.memory_locked) == ("SCHED_FIFO", 30, True)
@@ -64,10 +64,12 @@ def test_every_thread_gets_it_and_it_can_be_taken_back(worker: threading.Thread)
         assert os.sched_getscheduler(worker.native_id) == os.SCHED_FIFO
         assert os.sched_getaffinity(worker.native_id) == one
         assert policy_of_new_thread() == (os.SCHED_FIFO, 30)
+        assert sys.getswitchinterval() == pytest.approx(0.0005)
         assert memory_kb("VmLck") > 0
     assert os.sched_getscheduler(0) == os.sched_getscheduler(worker.native_id) == os.SCHED_OTHER
     assert os.sched_getaffinity(0) == os.sched_getaffinity(worker.native_id) == cpus
     assert memory_kb("VmLck") == 0
+    assert sys.getswitchinterval() == interval
 
 
 @permitted
