@@ -40,7 +40,7 @@ class JsonLines:
                 else sys.stdout.fileno()
             )
         except OSError as error:
-            raise BadInput(f"{target} cannot be written: {error.strerror}") from error
+            raise BadInput(f"{target} cannot be written: {error.strerror or error}") from error
 
     def write(self, record: dict[str, Any], patience_s: float | None = None) -> bool:
         """Write a line. False where the reader did not make room for it within `patience_s` (None: no limit).

@@ -106,7 +106,10 @@ def _soak(asked: _Asked, signals: EndSignals) -> tuple[SoakReport, EdgesegError 
     with ExitStack() as stack:
         # The hogs first: later ones would inherit real-time scheduling.
         burning = stack.enter_context(CpuHogs(asked.hogs))
-        setup = open_setup(stack, request, loop=True)
+        with signals.waiting():
+            setup = open_setup(stack, request, loop=True)
+        for line in setup.notes:
+            click.echo(line)
         telemetry = stack.enter_context(Telemetry())
         run = SoakRun(asked.plan, setup.source, setup.period_ms, telemetry, burning.pids)
         stream = stack.enter_context(Stream(setup.source, setup.chain, StreamOptions(request.deadline_ms)))

@@ -116,14 +116,11 @@ class SoakRun:
             self.latency.record(result.latency_ms)
 
     def _sample(self) -> None:
-        # What is garbage is no drift. Cheap, because what there was after the warm-up is not looked at any more.
+        # What is garbage is no drift. Cheap, because what is loaded was frozen.
         gc.collect()
         self._recorder.sample(process_figures(self._without), self._telemetry.read())
 
     def _close(self, stats: StreamStats, now_s: float) -> Window:
         window = self._recorder.close(stats, self._source.skipped, now_s)
-        if not len(self.windows):
-            gc.collect()
-            gc.freeze()
         self.windows.append(window)
         return window

@@ -73,8 +73,10 @@ class StreamRun:
         from edgeseg.runtimes.stream import Stream
 
         with ExitStack() as stack:
-            setup = open_setup(stack, self._request, loop=loop, lossless=bool(options.lossless))
-            lossless, classes = bool(options.lossless), setup.bundle.classes
+            lossless = bool(options.lossless)
+            with self._signals.waiting():
+                setup = open_setup(stack, self._request, loop=loop, lossless=lossless)
+            classes = setup.bundle.classes
             drawing = DrawingThread(output, setup.source, classes, lossless=lossless) if output else None
             self._announce(setup)
             self._figures = StreamFigures(time.monotonic())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 from collections.abc import Iterator, Sequence
@@ -138,6 +139,10 @@ def open_setup(stack: ExitStack, request: StreamRequest, *, loop: bool, lossless
     if deadline_ms is None and not lossless:
         deadline_ms = 1e3 / (source.rate_hz or STILLS_HZ)
     real_time = stack.enter_context(realtime.apply()) if request.real_time else None
+    # What is loaded stays: to go through all of it again for garbage would cost a frame.
+    gc.collect()
+    gc.freeze()
+    stack.callback(gc.unfreeze)
     return Setup(request, opened, source, live, chain, deadline_ms, real_time)
 
 
