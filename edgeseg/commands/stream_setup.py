@@ -130,6 +130,8 @@ def open_setup(stack: ExitStack, request: StreamRequest, *, loop: bool, lossless
     logging.getLogger("edgeseg").addHandler(logging.NullHandler())
     opened = open_bundle(request.bundle, trusted_keys=request.trusted or None)
     source, live = _open_source(stack, request, loop=loop, lossless=lossless)
+    # Before the engines, so that those in processes of their own inherit it.
+    real_time = stack.enter_context(realtime.apply()) if request.real_time else None
     chain = load_chain(
         opened, request.links, threads=request.threads, isolate=request.isolate, self_test=request.self_test
     )
@@ -138,7 +140,6 @@ def open_setup(stack: ExitStack, request: StreamRequest, *, loop: bool, lossless
     deadline_ms = request.deadline_ms
     if deadline_ms is None and not lossless:
         deadline_ms = 1e3 / (source.rate_hz or STILLS_HZ)
-    real_time = stack.enter_context(realtime.apply()) if request.real_time else None
     # What is loaded stays: to go through all of it again for garbage would cost a frame.
     gc.collect()
     gc.freeze()
