@@ -47,6 +47,7 @@ def test_what_is_not_code_is_there(content):
     assert samples <= content
     assert profiles <= content
     assert "edgeseg/py.typed" in content
+    assert "edgeseg/__init__.pyi" in content
     for suffix in ("probe.onnx", "probe.tflite", "probe.xml", "probe.bin", ".safetensors", ".png"):
         assert any(path.startswith("edgeseg/samples/") and path.endswith(suffix) for path in content), suffix
     assert any(path.endswith(".toml") for path in profiles)

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+import edgeseg
 from edgeseg import plugins
 from edgeseg.errors import MissingDependency
 
+ROOT = Path(__file__).parents[2]
 HEAVY = {"cv2", "torch", "onnx", "onnxruntime", "openvino", "nncf", "monai", "ai_edge_litert", "pydicom", "rich"}
 
 
@@ -27,6 +29,13 @@ def test_import_edgeseg_is_nearly_free():
     modules = imported_by("import edgeseg")
     assert "edgeseg" in modules
     assert not modules & {*HEAVY, "numpy", "click", "msgspec", "edgeseg.types"}
+
+
+def test_type_checkers_know_the_same_names():
+    stub = (ROOT / "edgeseg" / "__init__.pyi").read_text()
+    found = {name: module for module, name, _ in re.findall(r"from (\S+) import (\w+) as (\w+)", stub)}
+    assert found == edgeseg._EXPORTS
+    assert all(getattr(edgeseg, name).__name__ == name for name in found)
 
 
 def test_opening_a_bundle_imports_no_engine_and_no_opencv():
@@ -49,7 +58,7 @@ def test_load_imports_no_engine():
 
 @pytest.mark.parametrize("extra", plugins.EXTRAS)
 def test_what_is_required_is_what_the_extra_installs(extra):
-    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
     def names(wanted: str) -> set[str]:
         found = set()
