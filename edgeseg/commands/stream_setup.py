@@ -39,7 +39,7 @@ class StreamFacts:
         deadline_ms: None where there is none.
         classes: of the bundle.
         chain: names of the segmenters, first choice first.
-        real_time: what was asked of the system and what it permitted, "" where nothing was asked.
+        real_time: what the system permitted, "" where nothing was asked.
     """
 
     bundle: str
@@ -85,14 +85,16 @@ class Setup:
             deadline_ms=self.deadline_ms,
             classes=self.bundle.classes,
             chain=self._names,
-            real_time=describe_real_time(self.real_time) if self.real_time else "",
+            real_time=_permitted(self.real_time) if self.real_time else "",
         )
 
     @property
     def notes(self) -> list[str]:
         """What a person should know before it starts."""
         found = [f"left out of the chain: {name}: {reason}" for name, reason in self.chain[0].skipped.items()]
-        return [*found, f"real time: {describe_real_time(self.real_time)}"] if self.real_time else found
+        if self.real_time:
+            found.append("; ".join([f"real time: {_permitted(self.real_time)}", *self.real_time.refused]))
+        return found
 
     def document(self) -> dict[str, Any]:
         """For programs; see docs/json.md."""
@@ -157,13 +159,6 @@ def results(stream: Stream, signals: EndSignals) -> Iterator[StreamResult]:
         yield result
 
 
-def describe_real_time(found: RealTime) -> str:
-    """What the system permitted, and what not."""
-    scheduler = f"{found.scheduler} {found.priority}" if found.priority else found.scheduler
-    memory = "memory locked" if found.memory_locked else "memory not locked"
-    return "; ".join([f"{scheduler}, {memory}", *found.refused])
-
-
 def stand_back() -> None:
     """Have the calling thread, if it is a real-time one, give way to those that a result waits for.
 
@@ -186,6 +181,11 @@ def _open_source(stack: ExitStack, request: StreamRequest, *, loop: bool, lossle
     if lossless and not loop and request.rate_hz is None:
         return source, False
     return stack.enter_context(paced(source, request.rate_hz or source.rate_hz or STILLS_HZ, loop)), False
+
+
+def _permitted(found: RealTime) -> str:
+    scheduler = f"{found.scheduler} {found.priority}" if found.priority else found.scheduler
+    return f"{scheduler}, memory {'locked' if found.memory_locked else 'not locked'}"
 
 
 def _real_time_document(found: RealTime) -> dict[str, Any]:
