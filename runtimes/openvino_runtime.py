@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, ClassVar
@@ -123,8 +124,18 @@ def _engine() -> Any:
 
 
 @cache
+def _started() -> tuple[Any, int]:
+    return _engine().Core(), os.getpid()
+
+
 def _core() -> Any:
-    return _engine().Core()
+    core, process = _started()
+    if process != os.getpid():
+        # Its threads are not there, and it would wait for them for ever.
+        raise InferenceError(
+            "openvino was started before this process was forked and does not work here: start processes by spawn"
+        )
+    return core
 
 
 def _compile(model: Model, device: str, config: dict[str, Any]) -> Any:

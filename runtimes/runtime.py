@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -12,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar, Self
+from weakref import WeakSet
 
 import numpy as np
 
@@ -83,7 +85,9 @@ class EngineSession(ABC):
         self._dtypes = tuple(np.dtype(spec.dtype) for spec in inputs)
         self._closed = False
         self._execution: Execution | None = None
+        self._inherited = False
         self._own: Mapping[str, Array] | None = None
+        _sessions.add(self)
 
     def feeds(self) -> Mapping[str, Array]:
         """Memory to write the inputs into: `run` with this mapping copies nothing but what the engine itself does.
@@ -147,6 +151,8 @@ class EngineSession(ABC):
     def _release(self) -> None: ...
 
     def _check_open(self) -> None:
+        if self._inherited:
+            raise InferenceError("the session is of the process that this one was forked from, load the artifact here")
         if self._closed:
             raise InferenceError("the session is closed, load the artifact again")
 
@@ -163,6 +169,18 @@ class EngineSession(ABC):
         if len(feeds) != len(self.inputs):
             unknown = sorted(set(feeds) - {spec.name for spec in self.inputs})
             raise BadInput(f"unknown input {_names(unknown)}, expected {_names(s.name for s in self.inputs)}")
+
+
+_sessions: WeakSet[EngineSession] = WeakSet()
+
+
+def _leave_behind() -> None:
+    """In a forked child, where the threads of its parent's engines are not: to free an engine might wait for them."""
+    for session in _sessions:
+        session._inherited = session._closed = True
+
+
+os.register_at_fork(after_in_child=_leave_behind)
 
 
 class EngineRuntime(ABC):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -176,3 +178,59 @@ def test_results_are_the_callers_and_frames_stay_as_they_are(probe, pictures, ru
         kept.mask[:] = 7
         assert np.array_equal(segmenter(frame).mask, mask)
     assert np.array_equal(frame, pictures[0])
+
+
+FORK = """
+import os, signal, sys
+import numpy as np
+import edgeseg
+
+path, isolated = sys.argv[1], sys.argv[2] == "isolated"
+frame = np.load(sys.argv[3])
+engines = ("onnxruntime", "openvino", "litert")
+segmenters = [edgeseg.load(path, runtime=name, precision="fp32", isolate=isolated) for name in engines]
+expected = [segmenter(frame).mask for segmenter in segmenters]
+
+def error_of(call):
+    try:
+        call()
+    except edgeseg.InferenceError as error:
+        return str(error)
+    return "none"
+
+child = os.fork()
+if not child:
+    signal.alarm(60)  # rather than to wait for ever for threads that are not there
+    for segmenter in segmenters:
+        assert "forked" in error_of(lambda: segmenter(frame)), error_of(lambda: segmenter(frame))
+        segmenter.close()
+    here = {}
+    for name, mask in zip(engines, expected):
+        def load(name=name, mask=mask):
+            with edgeseg.load(path, runtime=name, precision="fp32", isolate=isolated) as fresh:
+                assert np.array_equal(fresh(frame).mask, mask)
+        here[name] = error_of(load)
+    assert here["onnxruntime"] == here["litert"] == "none", here
+    assert here["openvino"] == "none" if isolated else "spawn" in here["openvino"], here
+    with edgeseg.load(path, isolate=isolated) as fresh:
+        assert fresh(frame).mask.shape == frame.shape[:2]
+    os._exit(7)  # as multiprocessing does: onnxruntime and openvino wait for their threads in an ordinary exit
+
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+for segmenter, mask in zip(segmenters, expected):
+    assert np.array_equal(segmenter(frame).mask, mask)
+    segmenter.close()
+"""
+
+
+@pytest.mark.parametrize("where", ["here", "isolated"])
+def test_engines_do_not_survive_a_fork_and_say_so(probe, pictures, tmp_path, where):
+    np.save(tmp_path / "frame.npy", pictures[0])
+    done = subprocess.run(
+        [sys.executable, "-c", FORK, probe.path, where, tmp_path / "frame.npy"],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S * 2,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
