@@ -176,6 +176,10 @@ class IsolatedSession(EngineSession):
         """Of the process that the engine runs in."""
         return self._process.pid
 
+    def abort(self) -> None:
+        """End the process, from any thread: a run that waits for it raises EngineCrashed."""
+        self._process.abort()
+
     @property
     def closed(self) -> bool:
         """Whether `close` was called."""

@@ -154,6 +154,10 @@ class EngineProcess:
         """Drop what the child wrote to stderr up to now."""
         self._last_line()
 
+    def abort(self) -> None:
+        """Kill the child, from any thread: who waits for its answer learns that it crashed."""
+        self._process.kill()
+
     def end(self) -> None:
         """Kill the child and free everything; calling it twice is allowed."""
         self._ended = self._ended or "was ended"

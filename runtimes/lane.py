@@ -86,8 +86,10 @@ class Lane:
         """Learn how long a call took; one that took very long says little of the next ones."""
         self._usual_s += _LEARNING * (min(seconds, _HANG_CALLS * self._usual_s) - self._usual_s)
 
-    def give_up(self) -> None:
-        """What hangs in an engine, perhaps spinning, must not keep the processor from all others."""
+    def give_up(self, hangs: bool) -> None:
+        """What hangs in an engine, perhaps spinning, is ended, or must at least not keep others from the processor."""
+        if hangs:
+            self._segmenter.abort()
         if self._thread is not None and self._thread.native_id:
             realtime.demote(self._thread.native_id)
 

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from threading import Lock
 from time import perf_counter
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
 
 import numpy as np
 
@@ -81,6 +81,14 @@ class Segmentation:
         from edgeseg.measure import contours
 
         return contours(self.mask, self.classes)
+
+
+@runtime_checkable
+class Abortable(Protocol):
+    """A session whose engine can be ended from another thread."""
+
+    def abort(self) -> None:
+        """End it; a run that waits for it raises EngineCrashed."""
 
 
 class Segmenter:
@@ -164,6 +172,11 @@ class Segmenter:
     def execution(self) -> Execution:
         """What the engine really runs, from its own records."""
         return self._session.execution()
+
+    def abort(self) -> None:
+        """End a call that hangs, from any thread, for good: where the engine has a process of its own. Else nothing."""
+        if isinstance(self._session, Abortable):
+            self._session.abort()
 
     def close(self) -> None:
         """Free the engine's memory, once no thread is in a call; calling it twice is allowed."""

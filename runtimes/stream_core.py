@@ -50,8 +50,8 @@ class Link(Protocol):
         """Learn how long a call took."""
         ...
 
-    def give_up(self) -> None:
-        """Learn that it is given no more frames."""
+    def give_up(self, hangs: bool) -> None:
+        """Learn that it is given no more frames, and whether that is for want of an answer."""
         ...
 
 
@@ -225,12 +225,12 @@ class Core:
                 self._waiting.remove(arrival)
             else:
                 # It stays: late as it is, it is the newest that the idle lane can learn from.
-                self._stale(arrival, "it came too late to be segmented in time")
+                self._stale(arrival, f"it came too late for {lane.name}")
         self._finish_if_done()
 
     def _check_hang(self, now: float) -> None:
         if self._call and self._hung_s(self._call) <= now:
-            self._switch(self._call, f"no answer within {(now - self._call.began_s) * 1e3:.0f} ms")
+            self._switch(self._call, f"no answer within {(now - self._call.began_s) * 1e3:.0f} ms", hangs=True)
 
     def _hung_s(self, call: _Call) -> float:
         """When a call is one that hangs. Time in which its thread got no processor does not count."""
@@ -239,13 +239,13 @@ class Core:
         starved_s = 0.0 if call.starved_s is None else lane.starved_s() - call.starved_s
         return call.began_s + limit_s + min(call.excused_s + starved_s, _LONGEST_EXCUSE * limit_s)
 
-    def _switch(self, call: _Call, reason: str) -> None:
+    def _switch(self, call: _Call, reason: str, hangs: bool = False) -> None:
         """The next lane takes over, and the frame of the failed call with it, unless that has its result already."""
         arrival, failed = call.arrival, self._lanes[self._active]
         index = arrival.item.index
         self._call = None
         self._active += 1
-        failed.give_up()
+        failed.give_up(hangs)
         arrival.fault = f"{failed.name}: {reason}"
         target = self._lanes[self._active].name if self._active < len(self._lanes) else ""
         self._outbox.switches.append(Switch(index, failed.name, target, reason))

@@ -13,7 +13,7 @@ import numpy as np
 from edgeseg.errors import BadInput, InferenceError
 from edgeseg.evidence import Execution
 from edgeseg.runtimes.isolated import IsolatedSession
-from edgeseg.runtimes.segmenter import Segmenter
+from edgeseg.runtimes.segmenter import Abortable, Segmenter
 from edgeseg.types import Array, Session, TensorSpec
 
 _LONGEST_HANG_S = 60.0
@@ -101,6 +101,12 @@ class FaultySession:
         self.delay_s = 0.0
         self._released.set()
         self._released = Event()
+
+    def abort(self) -> None:
+        """End the one inside, where that can be."""
+        if isinstance(self._session, Abortable):
+            self._session.abort()
+            self._released.set()
 
     def execution(self) -> Execution:
         """Of the session inside."""

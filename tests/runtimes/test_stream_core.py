@@ -37,7 +37,7 @@ class Lane:
     def took(self, seconds: float) -> None:
         pass
 
-    def give_up(self) -> None:
+    def give_up(self, hangs: bool) -> None:
         self.given_up = time.monotonic()
 
 

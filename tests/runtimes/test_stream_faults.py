@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -146,6 +147,28 @@ def test_an_isolated_engine_that_hangs_is_ended_by_its_limit(make_bundle, moving
     check_after(results, AT + 4)
     assert results[AT].freshness is Freshness.STALE
     assert "longer than the limit of 0.5 s" in stream.stats.switches[0].reason
+
+
+def test_an_isolated_engine_that_hangs_is_ended_when_it_is_given_up(
+    make_bundle, moving: Frames, live: Source, caplog: pytest.LogCaptureFixture
+) -> None:
+    bundle = make_bundle((Format.ONNX, Precision.FP32), (Format.TFLITE, Precision.INT8))
+    with (
+        load(bundle, runtime="onnxruntime", isolate=Limits(run_s=60)) as first,
+        load(bundle, runtime="litert") as second,
+    ):
+        pid = first._session.pid
+
+        def stop(index: int) -> None:
+            if index == AT:
+                os.kill(pid, signal.SIGSTOP)
+
+        options = StreamOptions(deadline_ms=200, results=COUNT)
+        with Stream(live(moving, COUNT, 5.0, stop), (first, second), options) as stream:
+            results = list(stream)
+        assert not Path(f"/proc/{pid}").exists()
+    check_after(results, AT + 3)
+    assert "left behind" not in caplog.text
 
 
 def test_without_a_fallback_the_stream_ends_and_names_the_frame(
