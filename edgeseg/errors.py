@@ -17,8 +17,11 @@
     |  |- SelfTestFailed              an artifact does not do here what it did when it was made
     |  |- StreamFailed                no segmenter of a stream's chain is left
     |- BoardError                     something on the board under test
-       |- BoardUnreachable            no connection
+       |- BoardUnreachable            no connection, or it was lost
        |- BoardTimeout                no answer in time
+       |- BoardBusy                   another runner has it
+       |- BoardUnfit                  it cannot run what it was asked to
+       |- WrongHostKey                another machine answers in its place
 
 A message says what failed, what was expected and what to do, in one line.
 """
@@ -105,8 +108,20 @@ class BoardError(EdgesegError):
 
 
 class BoardUnreachable(BoardError):
-    """No connection to the board."""
+    """No connection to the board, or it was lost."""
 
 
 class BoardTimeout(BoardError):
     """The board did not answer in time."""
+
+
+class BoardBusy(BoardError):
+    """Another runner has the board."""
+
+
+class BoardUnfit(BoardError):
+    """The board cannot run what it was asked to."""
+
+
+class WrongHostKey(BoardError):
+    """Another machine answers in the board's place, or the board has a new host key."""
