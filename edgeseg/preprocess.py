@@ -10,7 +10,6 @@ import numpy as np
 from edgeseg.errors import BadInput
 from edgeseg.types import Array, Box, Frame, Interpolation, Layout, Logits, Mask, Preprocess
 
-_CV2_INTERPOLATION = {Interpolation.LINEAR: cv2.INTER_LINEAR, Interpolation.AREA: cv2.INTER_AREA}
 _CV2_LARGEST_SIDE = 32766  # cv2.resize and cv2.remap index with int16
 # So far below the largest logit that float32 still tells the two probabilities apart.
 _NEAREST = np.float32(-1e-6)
@@ -23,9 +22,9 @@ class Scratch:
         self._arrays: dict[str, Array] = {}
 
     def take(self, name: str, shape: tuple[int, ...], dtype: type[np.generic]) -> Array:
-        """The array of that name, shape and dtype, with whatever is in it."""
+        """The array of that name and shape, with whatever is in it; a name is always of one dtype."""
         array = self._arrays.get(name)
-        if array is None or array.shape != shape or array.dtype != dtype:
+        if array is None or array.shape != shape:
             array = self._arrays[name] = np.empty(shape, dtype)
         return array
 
@@ -36,10 +35,11 @@ def check_frame(frame: Array) -> Frame:
         raise BadInput(f"frame is a {type(frame).__name__}, expected a numpy array [H, W] or [H, W, 3] uint8")
     if frame.dtype != np.uint8:
         raise BadInput(f"frame has dtype {frame.dtype}, expected uint8; scale it to 0..255 and convert it first")
-    if frame.ndim not in (2, 3) or (frame.ndim == 3 and frame.shape[2] != 3):
-        raise BadInput(f"frame has shape {frame.shape}, expected [H, W] (gray) or [H, W, 3] (RGB)")
-    if 0 in frame.shape or max(frame.shape[:2]) > _CV2_LARGEST_SIDE:
-        raise BadInput(f"frame has shape {frame.shape}, expected sides of 1 to {_CV2_LARGEST_SIDE} pixels")
+    shape = frame.shape
+    if len(shape) != 2 and (len(shape) != 3 or shape[2] != 3):
+        raise BadInput(f"frame has shape {shape}, expected [H, W] (gray) or [H, W, 3] (RGB)")
+    if not (0 < shape[0] <= _CV2_LARGEST_SIDE and 0 < shape[1] <= _CV2_LARGEST_SIDE):
+        raise BadInput(f"frame has shape {shape}, expected sides of 1 to {_CV2_LARGEST_SIDE} pixels")
     return frame
 
 
@@ -82,15 +82,19 @@ def to_input(
         BadInput: for a frame of another dtype or shape, or an area that is not inside it.
     """
     image = check_frame(frame)
-    box = area_of(frame, preprocess) if area is None else area
-    if box is not None:
-        image = _cut(image, box)
+    if area is None and preprocess.scan_area is not None:
+        area = area_of(frame, preprocess)
+    if area is not None:
+        image = _cut(image, area)
     image = _resized(image, preprocess, scratch or Scratch())
-    channels, planar = preprocess.channels, layout is Layout.NCHW
-    height, width = image.shape[:2]
     if out is None:
+        height, width, channels = preprocess.height, preprocess.width, preprocess.channels
+        planar = layout is Layout.NCHW
         out = np.empty((1, channels, height, width) if planar else (1, height, width, channels), np.float32)
-    _fill(out[0] if planar else out[0].transpose(2, 0, 1), image)
+    if preprocess.channels == 1:
+        np.copyto(out.reshape(image.shape), image)
+    else:
+        _fill(out[0] if layout is Layout.NCHW else out[0].transpose(2, 0, 1), image)
     return out
 
 
@@ -100,15 +104,13 @@ def to_logit_maps(output: Array, layout: Layout = Layout.NCHW) -> Logits:
     Raises:
         BadInput: for another rank or batch, or where a value is not finite.
     """
-    if output.ndim != 4 or output.shape[0] != 1:
+    if output.ndim != 4 or output.shape[0] != 1 or not output.size:
         raise BadInput(f"network output has shape {output.shape}, expected a 4-D tensor of batch 1")
     maps: Logits = output[0].astype(np.float32, copy=False)
-    if layout is Layout.NCHW:
-        maps = maps.transpose(1, 2, 0)
-    # min + max is one cheap reduction each and turns NaN or infinity of any element into a non-finite sum.
-    if not math.isfinite(maps.min() + maps.max()):
+    # The cheapest reduction that NaN and infinity of any element come out of: it sums in double precision.
+    if not math.isfinite(cv2.sumElems(maps.reshape(-1, maps.shape[2]))[0]):
         raise BadInput("network output has values that are not finite (NaN or infinity)")
-    return maps
+    return maps.transpose(1, 2, 0) if layout is Layout.NCHW else maps
 
 
 def to_mask(
@@ -138,13 +140,12 @@ def to_mask(
         BadInput: for an output that is not 4-D, has a batch above 1 or is not finite.
     """
     maps = to_logit_maps(output, layout)
-    memory = scratch or Scratch()
     if area is None:
         mask: Mask = np.empty(frame_shape[:2], np.uint8)
-        _decide(maps, mask, memory)
+        _decide(maps, mask, scratch or Scratch())
     else:
         mask = np.zeros(frame_shape[:2], np.uint8)
-        _decide(maps, _cut(mask, area), memory)
+        _decide(maps, _cut(mask, area), scratch or Scratch())
     return mask
 
 
@@ -200,7 +201,8 @@ def _resized(image: Array, preprocess: Preprocess, scratch: Scratch) -> Array:
         image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY, dst=gray)
     if image.shape[1::-1] != size:
         small = scratch.take("small", (*size[::-1], *image.shape[2:]), np.uint8)
-        image = cv2.resize(image, size, dst=small, interpolation=_CV2_INTERPOLATION[preprocess.interpolation])
+        way = cv2.INTER_AREA if preprocess.interpolation is Interpolation.AREA else cv2.INTER_LINEAR
+        image = cv2.resize(image, size, dst=small, interpolation=way)
     return image
 
 
@@ -216,17 +218,19 @@ def _fill(planes: Array, image: Array) -> None:
 
 def _decide(maps: Logits, mask: Mask, scratch: Scratch) -> None:
     """Write the class of every pixel into a mask of any size."""
-    best = _at_size(maps[:, :, 0], mask.shape, scratch, "first")
-    if maps.shape[2] == 1:
-        np.greater(best, 0, out=mask.view(np.bool_))
-        return
-    mask[:] = 0
+    size, channels = mask.shape, maps.shape[2]
+    first = min(channels - 1, 1)  # one channel is that of class 1, and the background has 0
+    best = _at_size(maps[:, :, 0], size, scratch, "first") if first else 0
     # One channel at a time: an argmax over all would need C planes of the frame's size at once.
-    for index in range(1, maps.shape[2]):
-        plane = _at_size(maps[:, :, index], mask.shape, scratch, "next")
-        better = np.greater(plane, best, out=scratch.take("better", mask.shape, np.bool_))
-        np.copyto(mask, np.uint8(index), where=better)
-        best = np.maximum(best, plane, out=scratch.take("best", mask.shape, np.float32))
+    for index in range(first, channels):
+        plane = _at_size(maps[:, :, index], size, scratch, "next")
+        if index == first:
+            np.greater(plane, best, out=mask.view(np.bool_))
+        else:
+            better = np.greater(plane, best, out=scratch.take("better", size, np.bool_))
+            np.copyto(mask, np.uint8(index), where=better)
+        if index + 1 < channels:
+            best = np.maximum(best, plane, out=scratch.take("best", size, np.float32))
 
 
 def _at_size(plane: Logits, size: tuple[int, ...], scratch: Scratch, name: str) -> Logits:
@@ -238,6 +242,7 @@ def _resize(plane: Logits, out: Logits) -> Logits:
     """Write a plane into another of any size."""
     if plane.shape == out.shape:
         np.copyto(out, plane)
-    else:
-        cv2.resize(np.ascontiguousarray(plane), out.shape[::-1], dst=out, interpolation=cv2.INTER_LINEAR)
-    return out
+        return out
+    if not plane.flags.c_contiguous:
+        plane = plane.copy()
+    return cv2.resize(plane, out.shape[::-1], dst=out, interpolation=cv2.INTER_LINEAR)  # type: ignore[return-value]

@@ -173,5 +173,3 @@ def _close(losers: Iterable[Candidate]) -> None:
 def _name(pairing: Pairing) -> str:
     runtime, artifact = pairing
     return f"{artifact.name} on {runtime}"
-
-

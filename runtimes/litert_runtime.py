@@ -23,6 +23,7 @@ from edgeseg.types import Array, Format, Layout, Model, TensorSpec
 _PACKAGES = {"ai-edge-litert": "ai_edge_litert.interpreter", "tflite-runtime": "tflite_runtime.interpreter"}
 _PRECISIONS = {"float32": "fp32", "float16": "fp16", "uint8": "int8"}
 _DELEGATE = "DELEGATE"
+_RUNNING = engine_errors("litert cannot run the model")
 
 
 class LiteRtRuntime(EngineRuntime):
@@ -116,7 +117,7 @@ class LiteRtSession(EngineSession):
 
     def _infer(self, feeds: Mapping[str, Array]) -> Mapping[str, Array]:
         interpreter = self._interpreter
-        with engine_errors("litert cannot run the model"):
+        with _RUNNING:
             for port in self._in:
                 interpreter.set_tensor(port.index, port.encode(feeds[port.spec.name]))
             interpreter.invoke()

@@ -37,6 +37,7 @@ _DTYPES = {
 }
 _PRECISIONS = {"float": "fp32", "float16": "fp16", "bfloat16": "bf16", "uint8": "int8", "int8": "int8"}
 _NOISE = r"\[ONNXRuntimeError\] : \d+ : \w+ : "
+_RUNNING = engine_errors("onnxruntime cannot run the model", _NOISE)
 _TENSORRT_WORKSPACE_BYTES = 1 << 30
 
 
@@ -97,7 +98,7 @@ class OnnxSession(EngineSession):
         return self._bound.inputs if self._bound else super()._memory()
 
     def _infer(self, feeds: Mapping[str, Array]) -> Mapping[str, Array]:
-        with engine_errors("onnxruntime cannot run the model", _NOISE):
+        with _RUNNING:
             if self._bound:
                 fill(self._bound.inputs, feeds)
                 self._session.run_with_iobinding(self._bound.binding)

@@ -20,6 +20,7 @@ from edgeseg.types import Array, Format, Model, TensorSpec
 _PRECISIONS = {"f32": "fp32", "f16": "fp16", "u8": "int8", "i8": "int8"}
 _COUNTERS = {"PERF_COUNT": True}
 _NOISE = r"Exception from \S+:\d+:|Check '.*?' failed at \S+:\d+:|Available frontends:[^\n]*"
+_RUNNING = engine_errors("openvino cannot run the model", _NOISE)
 
 
 class OpenVinoRuntime(EngineRuntime):
@@ -95,7 +96,7 @@ class OpenVinoSession(EngineSession):
             return expose(_core(), _read(model), tensors, device.upper(), _config(device, threads))
 
     def _infer(self, feeds: Mapping[str, Array]) -> Mapping[str, Array]:
-        with engine_errors("openvino cannot run the model", _NOISE):
+        with _RUNNING:
             fill(self._in, feeds)
             self._request.infer(share_outputs=True)
         return dict(self._out)

@@ -6,8 +6,7 @@ import os
 import re
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -113,7 +112,7 @@ class EngineSession(ABC):
             InferenceError: the engine fails, or the session is closed.
         """
         self._check_open()
-        if not feeds or feeds is not self._own:
+        if feeds is not self._own or not feeds:
             self._check_feeds(feeds)
         return self._infer(feeds)
 
@@ -287,21 +286,30 @@ def _prove(kind: type[EngineRuntime], device: str) -> DeviceProof:
     return DeviceProof(device, reason is None, reason or "", verified, executed)
 
 
-@contextmanager
-def engine_errors(action: str, noise: str = r"(?!)") -> Iterator[None]:
-    """Translate whatever an engine raises into an InferenceError of one line.
+class EngineErrors:
+    """Translates whatever an engine raises inside into an InferenceError of one line; entered as often as one likes."""
+
+    __slots__ = ("_action", "_noise")
+
+    def __init__(self, action: str, noise: str) -> None:
+        self._action, self._noise = action, noise
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, Exception) and not isinstance(error, EdgesegError):
+            reason = " ".join(re.sub(self._noise, " ", str(error)).split()) or type(error).__name__
+            raise InferenceError(f"{self._action}: {reason[:_LONGEST_REASON]}") from error
+
+
+def engine_errors(action: str, noise: str = r"(?!)") -> EngineErrors:
+    """A context in which whatever an engine raises becomes an InferenceError of one line.
 
     Args:
         action: what failed, as in "onnxruntime cannot load a.onnx".
         noise: regular expression of what to leave out of the engine's message.
     """
-    try:
-        yield
-    except EdgesegError:
-        raise
-    except Exception as error:
-        reason = " ".join(re.sub(noise, " ", str(error)).split()) or type(error).__name__
-        raise InferenceError(f"{action}: {reason[:_LONGEST_REASON]}") from error
+    return EngineErrors(action, noise)
 
 
 def empty_arrays(specs: Iterable[TensorSpec]) -> dict[str, Array]:
@@ -311,9 +319,9 @@ def empty_arrays(specs: Iterable[TensorSpec]) -> dict[str, Array]:
 
 def fill(places: Mapping[str, Array], feeds: Mapping[str, Array]) -> None:
     """Copy inputs to where the engine reads them, but for those that are there already."""
-    for name, array in feeds.items():
-        if array is not places[name]:
-            np.copyto(places[name], array)
+    for name, place in places.items():
+        if feeds[name] is not place:
+            np.copyto(place, feeds[name])
 
 
 def read_file(path: Path) -> Model:

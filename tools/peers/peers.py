@@ -83,22 +83,22 @@ PEERS = (
 )
 
 
-def install(work: Path) -> Path:
-    """Make `.venv-peers` in the work folder, or bring it to the requirements; its python.
+def install(work: Path, requirements: Path = REQUIREMENTS, name: str = ".venv-peers") -> Path:
+    """Make an environment in the work folder, or bring it to the requirements; its python.
 
     Raises:
         PeerFailed: with the last lines of pip.
     """
-    environment = work / ".venv-peers"
+    environment = work.resolve() / name
     python, stamp = environment / "bin" / "python", environment / _STAMP
-    wanted = hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()
+    wanted = hashlib.sha256(requirements.read_bytes()).hexdigest()
     if stamp.is_file() and stamp.read_text() == wanted:
         return python
     if not python.is_file():
         _call("make an environment", [sys.executable, "-m", "venv", str(environment)])
     _call(
         "install the peers",
-        [str(python), "-m", "pip", "install", "--disable-pip-version-check", "--no-compile", "-r", str(REQUIREMENTS)],
+        [str(python), "-m", "pip", "install", "--disable-pip-version-check", "--no-compile", "-r", str(requirements)],
     )
     stamp.write_text(wanted)
     return python

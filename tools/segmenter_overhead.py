@@ -1,0 +1,187 @@
+"""What a segmenter costs beside its engine, and against what one would use instead. Asked and measured, as a table.
+
+    python tools/segmenter_overhead.py head.edgeseg other.edgeseg --colour colour.edgeseg --json overhead.json
+
+One core, one thread, OpenCV too. All that is compared runs in turns of some hundred calls; the figures are medians over
+the turns of each turn's p50 or p99.
+
+- engine: the fastest calling sequence that the engine itself offers, on an input that is there already. The segmenter
+  gets a frame of the network's size and gives a mask, and that work is in the difference. The 50 us hold for p99 too:
+  where they are much for p50, 5 % of it would be less than that.
+- frame: an 800x540 golden frame in, a mask of that size out. The script is OpenCV and ONNX Runtime in few lines, on the
+  ONNX artifact of the same precision, and gives the same mask.
+- model_api: `SegmentationModel` of openvino-model-api on the OpenVINO artifact, in its own environment, made on the
+  first run. It takes three channels only: tools/peers/colour_student.py says how to make the bundle.
+
+Exits 1 where something asked for is not reached. What import, first result and reloads cost: tools/embedding_cost.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from statistics import median
+
+import cv2
+import numpy as np
+from bare_engines import network_frame, plain_script, sequences
+from in_turns import Times, Turn, difference, in_turns, turn
+
+import edgeseg
+from edgeseg.boards.detect import describe
+from edgeseg.errors import EdgesegError
+from edgeseg.golden import read_frame
+from edgeseg.plugins import ENGINE_OF
+from edgeseg.runtimes.segmenter import Segmenter
+from edgeseg.types import Array, Artifact, Bundle, Format
+
+sys.path.append(str(Path(__file__).with_name("peers")))
+
+WIDTH, HEIGHT = 800, 540
+OVERHEAD_US, SHARE, SHARE_P99, OUTSIDE_MS, FASTEST_MS = 50.0, 0.03, 0.05, 0.3, 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of the table: what was asked and what was measured, in words, and whether that is enough."""
+
+    what: str
+    bundle: str
+    artifact: str
+    asked: str
+    measured: str
+    passed: bool
+
+
+def against_the_engine(bundle: Bundle, artifact: Artifact, rounds: int, count: int) -> Iterator[Line]:
+    """A frame of the network's size against the bare engine; a whole frame, without the engine's time."""
+    bare = {way: turn(call) for way, call in sequences(artifact, 1).items()}
+    line = partial(Line, bundle=bundle.manifest.name, artifact=artifact.name)
+    with _load(bundle, artifact) as segmenter:
+        small = turn(partial(segmenter, network_frame(artifact)))
+        large = turn(partial(segmenter, whole_frame(bundle)))
+        times = in_turns({**bare, "small": small, "large": large}, rounds, count)
+    best = times[min(bare, key=lambda way: times[way].typical)]
+    for name, share in (("p50", SHARE), ("p99", SHARE_P99)):
+        engine = getattr(best, name)
+        us = difference(getattr(times["small"], name), engine)
+        part = us / median(engine)
+        passed = us <= OVERHEAD_US or part <= share
+        measured = f"{us:+.0f} us, {part:+.1%} of {median(engine):.0f} us"
+        yield line(
+            f"over the engine, {name}", asked=f"{share:.0%} or {OVERHEAD_US:.0f} us", measured=measured, passed=passed
+        )
+    ms = difference(times["large"].p50, best.p50) / 1e3
+    passed = ms <= OUTSIDE_MS
+    yield line("frame, outside the engine", asked=f"{OUTSIDE_MS} ms", measured=f"{ms:.3f} ms", passed=passed)
+
+
+def frames_to_masks(bundle: Bundle, rounds: int, count: int, python: Path | None, work: Path) -> Iterator[Line]:
+    """Every artifact against a script, and against model_api where its python is given; then the fastest of all."""
+    frame = whole_frame(bundle)
+    typical: dict[str, float] = {}
+    for precision in dict.fromkeys(artifact.precision for artifact in bundle.artifacts):
+        own = {a.format: a for a in bundle.artifacts if a.precision is precision}
+        with ExitStack() as stack:
+            turns: dict[str, Turn] = {}
+            for artifact in own.values():
+                turns[artifact.name] = turn(partial(stack.enter_context(_load(bundle, artifact)), frame))
+            others: dict[str, Turn] = {}
+            if Format.ONNX in own:
+                others["script"] = turn(partial(plain_script(own[Format.ONNX], 1), frame))
+            if python and Format.OPENVINO in own:
+                from model_api_peer import ModelApi
+
+                others["model_api"] = stack.enter_context(ModelApi(python, own[Format.OPENVINO].path, frame, work)).turn
+            times = in_turns({**turns, **others}, rounds, count)
+        typical |= {name: times[name].typical for name in turns}
+        for other in others:
+            yield from (_against(bundle, name, other, times) for name in turns)
+    fastest = min(typical, key=lambda name: typical[name])
+    ms = typical[fastest] / 1e3
+    passed = ms <= FASTEST_MS
+    yield Line("frame, the fastest", bundle.manifest.name, fastest, f"{FASTEST_MS} ms", f"{ms:.3f} ms", passed)
+
+
+def whole_frame(bundle: Bundle) -> Array:
+    """A golden frame of 800x540 with as many channels as the network has; noise where there is none."""
+    golden, channels = bundle.manifest.golden, bundle.preprocess.channels
+    noise = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH)).astype(np.uint8)
+    frame: Array = cv2.resize(read_frame(golden[0]), (WIDTH, HEIGHT)) if golden else noise
+    if (frame.ndim == 3) == (channels == 3):
+        return frame
+    return cv2.cvtColor(frame, cv2.COLOR_GRAY2RGB if channels == 3 else cv2.COLOR_RGB2GRAY)
+
+
+def table(lines: Sequence[Line]) -> str:
+    """All lines as Markdown."""
+    rows = [("what", "bundle", "artifact", "asked", "measured", "")]
+    rows += [(x.what, x.bundle, x.artifact, f"<= {x.asked}", x.measured, "ok" if x.passed else "MISSED") for x in lines]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    text = ["| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |" for row in rows]
+    return "\n".join([text[0], "|" + "|".join("-" * (w + 2) for w in widths) + "|", *text[1:]])
+
+
+def _load(bundle: Bundle, artifact: Artifact) -> Segmenter:
+    runtime = ENGINE_OF[artifact.format]
+    return edgeseg.load(bundle, runtime=runtime, device="cpu", precision=artifact.precision, threads=1)
+
+
+def _against(bundle: Bundle, name: str, other: str, times: dict[str, Times]) -> Line:
+    ours, theirs = times[name].typical / 1e3, times[other].typical / 1e3
+    slower = difference(times[name].p50, times[other].p50)
+    measured = f"{ours:.3f} ms, {theirs / ours:.2f}x"
+    return Line(f"frame, against {other}", bundle.manifest.name, name, f"{theirs:.3f} ms", measured, slower < 0)
+
+
+def main() -> None:
+    """Measure, print, and write what was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("bundles", type=Path, nargs="+")
+    parser.add_argument("--colour", type=Path, help="a bundle of three channels, for model_api")
+    parser.add_argument("--work", type=Path, default=Path("build/peers"), help="where model_api is installed")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--count", type=int, default=300, help="calls a turn")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    cv2.setNumThreads(1)
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    try:
+        lines = list(measure(options))
+    except EdgesegError as error:
+        sys.exit(f"segmenter_overhead: {error}")
+    print(f"{describe()}, one core; {options.rounds} turns of {options.count} calls\n\n{table(lines)}")
+    if options.json:
+        content = {"schema": 1, "board": describe(), "rounds": options.rounds, "count": options.count}
+        options.json.write_text(json.dumps(content | {"lines": [asdict(line) for line in lines]}, indent=2) + "\n")
+    sys.exit(0 if all(line.passed for line in lines) else 1)
+
+
+def measure(options: argparse.Namespace) -> Iterator[Line]:
+    """All lines; what is going on is said on stderr."""
+    rounds, count, work = options.rounds, options.count, options.work
+    for path in options.bundles:
+        bundle = edgeseg.open_bundle(path)
+        for artifact in bundle.artifacts:
+            print(f"{bundle.manifest.name} {artifact.name} against its engine", file=sys.stderr)
+            yield from against_the_engine(bundle, artifact, rounds, count)
+        print(f"{bundle.manifest.name} against a script", file=sys.stderr)
+        yield from frames_to_masks(bundle, rounds, count, None, work)
+    if options.colour:
+        from model_api_peer import install
+
+        print(f"installing openvino-model-api in {work} (skipped where it is)", file=sys.stderr)
+        python = install(work)
+        yield from frames_to_masks(edgeseg.open_bundle(options.colour), rounds, count, python, work)
+
+
+if __name__ == "__main__":
+    main()
