@@ -22,6 +22,7 @@ COMMANDS = {
     "doctor": ("edgeseg.commands.doctor:doctor", "Explain what is wrong on this board, and how to fix it."),
     "frontier": ("edgeseg.commands.frontier:frontier", "Draw accuracy against latency and size, of any set of models."),
     "fuzz": ("edgeseg.commands.fuzz:fuzz", "Mutate, spoil and kill: what must not get through."),
+    "hil": ("edgeseg.commands.hil:hil", "Prove bundles on boards: deploy, verify, bench, soak, record."),
     "inspect": ("edgeseg.commands.inspect:inspect", "Say what a bundle is, and what each of its layers costs."),
     "install": ("edgeseg.commands.install:install_bundle", "Put a signed bundle where a device runs it from."),
     "keys": ("edgeseg.commands.keys:keys", "Make the keys that sign bundles, and show them."),

@@ -9,6 +9,7 @@ from time import perf_counter
 from typing import Any
 
 import click
+import msgspec
 import numpy as np
 
 from edgeseg.bundle import open_bundle
@@ -22,6 +23,7 @@ from edgeseg.commands.measuring import (
 from edgeseg.commands.progress import progress
 from edgeseg.commands.rows import Report, fastest, intervals, print_rows, ratios
 from edgeseg.dataset import FrameFolder
+from edgeseg.durable import write_file
 from edgeseg.errors import BadInput, EdgesegError
 from edgeseg.evidence import Latency
 from edgeseg.golden import read_frame
@@ -42,6 +44,7 @@ _FRAMES = 16
 @click.option(
     "--repeats", type=click.IntRange(1), default=5, show_default=True, help="Timed runs a turn, after an untimed one."
 )
+@click.option("--samples", type=click.Path(path_type=Path), metavar="FILE", help="Write every single time as JSON too.")
 def bench(
     bundle: Path,
     data: Path | None,
@@ -51,6 +54,7 @@ def bench(
     threads: int,
     rounds: int,
     repeats: int,
+    samples: Path | None,
     json_path: Path | None,
     source: str | None,
     **options: Any,
@@ -70,6 +74,7 @@ def bench(
         threads=threads,
         rounds=rounds,
         repeats=repeats,
+        samples=samples,
         json_path=json_path,
         source=source,
         options=options,
@@ -87,6 +92,7 @@ def bench_bundle(
     threads: int = 1,
     rounds: int = 30,
     repeats: int = 5,
+    samples: Path | None = None,
     json_path: Path | None = None,
     source: str | None = None,
     options: dict[str, Any] | None = None,
@@ -105,6 +111,8 @@ def bench_bundle(
     report.rows += missing
     if json_path:
         report.write(json_path)
+    if samples:
+        write_samples(samples, candidates)
     title = f"{bundle.manifest.name} on {report.board}, {threads} thread(s), against {report.reference}"
     print_rows(title, report.rows)
     for line in [*intervals(report.rows), *ratios(report.rows)]:
@@ -114,6 +122,22 @@ def bench_bundle(
         where = f"{best.name} on {best.runtime} ({best.device})"
         click.echo(f"fastest: {where}, {best.p50_ms:.2f} ms, {best.fps:.0f} frames a second")
     return 1 if any(r.passed is False for r in report.rows) else 0
+
+
+def write_samples(path: Path, candidates: Sequence[Candidate]) -> None:
+    """Write the time of every run of every candidate, in the order of the runs, milliseconds."""
+    rows = [
+        {
+            "format": c.row.format,
+            "precision": c.row.precision,
+            "runtime": c.row.runtime,
+            "device": c.row.device,
+            "infer_ms": [round(seconds * 1e3, 5) for seconds in c.seconds],
+            "total_ms": [round(seconds * 1e3, 5) for seconds in c.total_seconds],
+        }
+        for c in candidates
+    ]
+    write_file(path, msgspec.json.encode({"schema": 1, "rows": rows}) + b"\n")
 
 
 def timing_frames(bundle: Bundle, data: Path | None, split: str | None) -> list[Frame]:

@@ -1,0 +1,158 @@
+"""What a board says of itself to a harness, in one answer: `edgeseg hil probe` there prints it, the runner reads it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from edgeseg import __version__
+from edgeseg.boards.cgroup import memory_groups
+from edgeseg.boards.detect import describe, detect
+from edgeseg.boards.findings import current_process
+from edgeseg.boards.telemetry import Telemetry
+from edgeseg.errors import BoardError, SignatureError
+from edgeseg.manifest import SCHEMA
+from edgeseg.trust import trusted_keys
+
+_ROOT = Path("/")
+# Distributions that bring an engine, the first that is installed counts.
+_PACKAGES = {
+    "litert": ("ai-edge-litert", "tflite-runtime"),
+    "onnxruntime": ("onnxruntime", "onnxruntime-gpu"),
+    "openvino": ("openvino",),
+}
+
+
+class BoardFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """A board as it was found. What it does not tell is None or empty.
+
+    Attributes:
+        edgeseg: the version there.
+        manifest_schema: of the newest bundles that it reads.
+        description: of the machine, in one line.
+        board: what `edgeseg boards detect` found; see `edgeseg.boards.detect.Board`.
+        reading: of its telemetry, at that moment.
+        engines: the version of each engine that is installed.
+        glibc: version, "" where there is none.
+        machine: tells one machine from another: a hash of its id, which itself stays there.
+        boot_id: tells one boot from another.
+        time_unix: by its clock.
+        work_free_bytes: of the disk that the harness's folder is on.
+        trusted_keys: ids of the keys that it trusts; None where it trusts any bundle.
+        oom_kills: processes of its control group, or of the machine, that were killed for want of memory.
+        emulation: what holds the limits of an emulated board, as in "cgroup v1"; "" for any other.
+    """
+
+    edgeseg: str
+    manifest_schema: int
+    description: str
+    board: dict[str, Any]
+    reading: dict[str, Any]
+    engines: dict[str, str]
+    glibc: str
+    machine: str
+    boot_id: str
+    time_unix: float
+    work_free_bytes: int | None
+    trusted_keys: tuple[str, ...] | None
+    oom_kills: int | None = None
+    emulation: str = ""
+    schema: int = 1
+
+    @property
+    def profile(self) -> str:
+        """Name of the profile that fits it."""
+        return str(self.board.get("profile", ""))
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """What a process may use: what is available now, never more than the limit of the control groups."""
+        limits = (self.reading.get("memory_available_bytes"), self.board.get("memory_bytes"))
+        return min((int(limit) for limit in limits if limit is not None), default=None)
+
+
+def read_facts(work: Path) -> BoardFacts:
+    """Look at this machine.
+
+    Args:
+        work: the harness's folder, which need not be there yet.
+
+    Raises BoardError where its trusted keys cannot be read.
+    """
+    board, process = detect(), current_process()
+    with Telemetry() as telemetry:
+        reading = telemetry.read()
+    try:
+        trusted = trusted_keys()
+    except SignatureError as error:
+        raise BoardError(f"the trusted keys of this board cannot be used: {error}") from error
+    return BoardFacts(
+        edgeseg=__version__,
+        manifest_schema=SCHEMA,
+        description=describe(board),
+        board=msgspec.to_builtins(board),
+        reading=msgspec.to_builtins(reading, str_keys=True),
+        engines=_engines(process.packages),
+        glibc=process.libc.removeprefix("glibc "),
+        machine=hashlib.sha256(_word("etc/machine-id").encode()).hexdigest()[:16],
+        boot_id=_word("proc/sys/kernel/random/boot_id"),
+        time_unix=time.time(),
+        work_free_bytes=_free(work),
+        trusted_keys=None if trusted is None else tuple(trusted),
+        oom_kills=_oom_kills(),
+        emulation=_word("etc/edgeseg-emulated"),
+    )
+
+
+def decode_facts(answer: bytes) -> BoardFacts:
+    """What the board printed. Raises BoardError where that is something else."""
+    try:
+        return msgspec.json.decode(answer, type=BoardFacts)
+    except msgspec.DecodeError as error:
+        said = " ".join(answer[:100].decode(errors="replace").split())
+        raise BoardError(f"`edgeseg hil probe` answered {said!r}, expected its facts as JSON") from error
+
+
+def _engines(packages: Mapping[str, str]) -> dict[str, str]:
+    found = {}
+    for engine, names in _PACKAGES.items():
+        versions = [packages[name] for name in names if name in packages]
+        if versions:
+            found[engine] = versions[0]
+    return found
+
+
+def _word(name: str) -> str:
+    try:
+        return (_ROOT / name).read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def _free(folder: Path) -> int | None:
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    try:
+        return shutil.disk_usage(folder).free if os.access(folder, os.W_OK) else 0
+    except OSError:
+        return None
+
+
+def _oom_kills() -> int | None:
+    counts = []
+    for group in memory_groups(_ROOT):
+        for name in ("memory.events", "memory.oom_control"):
+            text = _word(str(group.limit.with_name(name).relative_to(_ROOT)))
+            counts += [int(n) for n in re.findall(r"^oom_kill (\d+)$", text, re.MULTILINE)]
+    if counts:
+        return max(counts)
+    machine = re.search(r"^oom_kill (\d+)$", _word("proc/vmstat"), re.MULTILINE)
+    return int(machine[1]) if machine else None

@@ -1,0 +1,86 @@
+"""Holds a board for one runner: a locked file, for as long as this process lives and hears from the runner.
+
+The first line on standard output says whether the board was got, or who has it. The kernel lets go of the lock when
+this process ends, however it ends; what the file says is for people.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import select
+import sys
+import time
+
+
+def main(request: str) -> None:
+    """Take what the request says: `path`, `holder` (written into the file), `silence_s`."""
+    asked = json.loads(request)
+    try:
+        file = _open(asked["path"])
+    except OSError as error:
+        _say({"held": False, "error": f"{asked['path']}: {error.strerror}"})
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        _say({"held": False, "holder": _read(file)})
+        return
+    _write(file, asked)
+    _say({"held": True, "boot_id": _boot_id()})
+    while select.select([0], [], [], asked["silence_s"])[0] and os.read(0, 4096):
+        _write(file, asked)
+    _truncate(file)
+
+
+def _open(path: str) -> int:
+    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+    os.umask(0)
+    try:
+        # Without O_CREAT first: the kernel refuses that for files of others in folders such as /tmp.
+        return os.open(path, flags)
+    except FileNotFoundError:
+        try:
+            return os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o666)
+        except FileExistsError:
+            return os.open(path, flags)
+
+
+def _write(file: int, asked: dict[str, object]) -> None:
+    """Who has it, and until when at the latest. A full disk does not matter: the lock holds without."""
+    content = {**asked["holder"], "expires_unix": time.time() + asked["silence_s"]}  # type: ignore[dict-item,operator]
+    try:
+        os.pwrite(file, json.dumps(content).encode().ljust(512), 0)
+    except OSError:
+        _truncate(file)
+
+
+def _read(file: int) -> object:
+    try:
+        return json.loads(os.pread(file, 4096, 0))
+    except (OSError, ValueError):
+        return None
+
+
+def _truncate(file: int) -> None:
+    try:
+        os.ftruncate(file, 0)
+    except OSError:
+        pass
+
+
+def _boot_id() -> str:
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as stream:
+            return stream.read().strip()
+    except OSError:
+        return ""
+
+
+def _say(answer: dict[str, object]) -> None:
+    print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

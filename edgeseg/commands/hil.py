@@ -1,0 +1,133 @@
+"""`edgeseg hil`: the same suite on every board."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from edgeseg.commands.hil_emulate import emulate
+from edgeseg.commands.table import print_table
+from edgeseg.errors import BadInput
+
+if TYPE_CHECKING:
+    from edgeseg.boards.hil.environment import BoardEntry
+
+_POSITIVE = click.FloatRange(min=0)
+
+
+@click.group(
+    epilog="Example:  edgeseg hil run --board local head.edgeseg -o station",
+    short_help="Prove bundles on boards: deploy, verify, bench, soak, record.",
+)
+def hil() -> None:
+    """Hardware in the loop: prove bundles on this machine, on emulated boards and on real ones over ssh."""
+
+
+hil.add_command(emulate)
+
+
+@hil.command(
+    "run", epilog="Example:  edgeseg hil run --env lab.toml --board cart-1 --board cart-2 *.edgeseg -o station"
+)
+@click.argument("bundles", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--board",
+    "names",
+    multiple=True,
+    help='Of the environment, emulated, or "local"; repeatable. All of --env without.',
+)
+@click.option("--env", "environment", type=click.Path(path_type=Path), help="The environment, TOML: see docs/hil.md.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("station"),
+    show_default=True,
+    help="Folder of the record.",
+)
+@click.option("--resume", type=click.Path(path_type=Path), metavar="RECORD", help="Go on with a record.jsonl.")
+@click.option("--wait", type=_POSITIVE, default=0.0, metavar="SECONDS", help="For a board that another runner has.")
+@click.option("--retries", type=click.IntRange(0), default=2, show_default=True, help="After a lost connection.")
+@click.option("--quarantine", type=click.IntRange(1), default=3, show_default=True, help="After so many of them.")
+@click.option(
+    "--reconnect",
+    type=_POSITIVE,
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long a board that went away is waited for.",
+)
+def run(
+    bundles: tuple[Path, ...],
+    names: tuple[str, ...],
+    environment: Path | None,
+    output: Path,
+    resume: Path | None,
+    wait: float,
+    retries: int,
+    quarantine: int,
+    reconnect: float,
+) -> int:
+    """Prove every one of BUNDLES on every board: deploy, verify, warm up, bench, soak, collect.
+
+    Boards work in parallel, each for one runner at a time. What happens is in the station record, DIR/record.jsonl, as
+    it happens, and in DIR/junit.xml at the end. The exit code is 1 unless every bundle passed on every board.
+    """
+    from edgeseg.boards.hil.bundles import read_candidate
+    from edgeseg.boards.hil.harness import RunOptions, run_suite
+
+    entries = chosen_boards(names, environment)
+    candidates = [read_candidate(path) for path in bundles]
+    if len({candidate.name for candidate in candidates}) < len(candidates):
+        raise BadInput("two bundles have the same name: a record could not tell them apart, rename one")
+    lock = threading.Lock()
+
+    def say(board: str, line: str) -> None:
+        with lock:
+            click.echo(f"{board}: {line}")
+
+    options = RunOptions(wait, retries, quarantine, reconnect)
+    outcomes = run_suite(entries, candidates, output, options=options, resume=resume, say=say)
+    print_table(
+        "", ["board", "bundle", "status", "reason"], [[o.board, o.bundle, o.status, o.reason] for o in outcomes]
+    )
+    click.echo(f"record: {resume or output / 'record.jsonl'}")
+    return 0 if all(outcome.status == "passed" for outcome in outcomes) else 1
+
+
+@hil.command("probe", epilog="Example:  edgeseg hil probe --work /var/tmp/edgeseg-hil")
+@click.option("--work", type=click.Path(path_type=Path), default=Path("/var/tmp"), help="The harness's folder here.")
+def probe(work: Path) -> None:
+    """Print what this board is, as JSON: what a harness asks it first."""
+    import msgspec
+
+    from edgeseg.boards.hil.facts import read_facts
+
+    sys.stdout.write(msgspec.json.encode(read_facts(work)).decode() + "\n")
+
+
+def chosen_boards(names: tuple[str, ...], environment: Path | None) -> list[BoardEntry]:
+    """Entries of the boards named, or of all of an environment. Raises BadInput where there is none of a name."""
+    from edgeseg.boards.emulated.board import list_boards
+    from edgeseg.boards.hil.environment import LOCAL, Environment, local_board, read_environment
+
+    if not names and environment is None:
+        raise click.UsageError("which board? --board NAME, or --env FILE")
+    known = read_environment(environment) if environment else Environment(boards=())
+    if not names:
+        return [known.board(entry.name) for entry in known.boards]
+    have = {entry.name for entry in known.boards}
+    emulated = {} if set(names) <= have else {board.name: board for board in list_boards()}
+    found = []
+    for name in dict.fromkeys(names):
+        if name not in have and (name == LOCAL or name in emulated):
+            entry = local_board() if name == LOCAL else emulated[name].entry()
+            known = Environment(boards=(*known.boards, entry), limits=known.limits, measures=known.measures)
+        elif name not in have:
+            raise BadInput(f"unknown board {name!r}, expected one of {', '.join([LOCAL, *sorted(have), *emulated])}")
+        found.append(known.board(name))
+    return found
