@@ -12,7 +12,14 @@ and editors know of them is in __init__.pyi.
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import Any
+
+# Two engines report their use to their makers by default; onnxruntime keeps the reports on the disk until there is a
+# network. Nothing that edgeseg starts does. openvino has a stub for where the package that reports is missing.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+sys.modules.setdefault("openvino_telemetry", None)
 
 __version__ = "0.1.0"
 

@@ -214,7 +214,7 @@ if not child:
     assert here["openvino"] == "none" if isolated else "spawn" in here["openvino"], here
     with edgeseg.load(path, isolate=isolated) as fresh:
         assert fresh(frame).mask.shape == frame.shape[:2]
-    os._exit(7)  # as multiprocessing does: onnxruntime and openvino wait for their threads in an ordinary exit
+    os._exit(7)  # as multiprocessing does: openvino waits for its threads in an ordinary exit
 
 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
 for segmenter, mask in zip(segmenters, expected):
