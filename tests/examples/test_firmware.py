@@ -113,8 +113,10 @@ def workers(process: int) -> list[int]:
     return sorted(int(child) for task in tasks for child in (task / "children").read_text().split())
 
 
-def test_it_works_and_ends_as_asked(start, tmp_path):
-    device = start(links=["litert:int8", "onnxruntime:fp32"], picture=str(tmp_path / "newest.png"))
+def test_it_works_and_ends_as_asked(start, tmp_path, frames):
+    """On frames that the model was trained for: each of them has an outline to draw."""
+    picture = tmp_path / "newest.png"
+    device = start(links=["litert:int8", "onnxruntime:fp32"], source=str(frames), picture=str(picture))
     device.works()
     assert device.end() == 0
     assert [entry["event"] for entry in device.log] == ["bundle loaded", "source opened", "ended"]
@@ -127,9 +129,9 @@ def test_it_works_and_ends_as_asked(start, tmp_path):
     assert told[0] == "READY=1"
     assert told[-1] == "STOPPING=1"
     assert told.count("WATCHDOG=1") >= 2
-    picture, frame = cv2.imread(str(tmp_path / "newest.png")), cv2.imread(str(next((FRAMES / "images").iterdir())))
-    assert picture.ndim == frame.ndim
-    assert (picture[:, :, 0] != picture[:, :, 2]).any(), "nothing is drawn on the gray frame"
+    drawn = cv2.imread(str(picture))
+    assert drawn.shape[:2] == cv2.imread(str(frames / "images" / "000.png")).shape[:2]
+    assert (drawn[:, :, 0] != drawn[:, :, 2]).any(), "nothing coloured is drawn on the gray frame"
 
 
 def test_nothing_of_the_workstation_is_imported(bundle, tmp_path):
