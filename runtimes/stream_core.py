@@ -202,6 +202,8 @@ class Core:
             return arrival
         if not self._waiting:
             return None
+        while len(self._waiting) > 1 and self._waiting[0].answered:
+            self._waiting.popleft()
         self._room.notify()
         return self._waiting.popleft()
 
@@ -211,22 +213,28 @@ class Core:
         self._ready.notify()
 
     def _expire(self, now: float) -> None:
-        """Stale results for the frames that cannot wait any longer, the oldest first."""
-        call, lane = self._call, self._lanes[self._active]
-        if call and not call.arrival.answered and self._due_s(call.arrival) <= now:
-            call.starved_s = lane.starved_s()
-            self._stale(call.arrival, f"{lane.name} gave no answer for {(now - call.began_s) * 1e3:.0f} ms")
-        if self._retry and self._due_s(self._retry) <= now:
-            self._stale(self._retry, self._retry.fault)
+        """Stale results for the frames that cannot wait any longer, and for all before them."""
+        pending, call = list(self._pending()), self._call
+        overdue = [number for number, arrival in enumerate(pending, 1) if self._due_s(arrival) <= now]
+        for arrival in pending[: max(overdue, default=0)]:
+            self._stale(arrival, self._excuse(arrival, now))
+        if call and call.arrival.answered and call.starved_s is None:
+            call.starved_s = self._lanes[self._active].starved_s()
+        if self._retry and self._retry.answered:
             self._retry = None
-        for arrival in [a for a in self._waiting if not a.answered and self._due_s(a) <= now]:
-            if call:
-                self._stale(arrival, f"{lane.name} was not free in time")
-                self._waiting.remove(arrival)
-            else:
-                # It stays: late as it is, it is the newest that the idle lane can learn from.
-                self._stale(arrival, f"it came too late for {lane.name}")
+        if call:
+            # Else they stay: late as they are, the newest is what an idle lane can learn from.
+            self._waiting = deque(arrival for arrival in self._waiting if not arrival.answered)
         self._finish_if_done()
+
+    def _excuse(self, arrival: Arrival, now: float) -> str:
+        """Why a frame gets a stale result."""
+        call, lane = self._call, self._lanes[self._active]
+        if call is None:
+            return arrival.fault or f"it came too late for {lane.name}"
+        if arrival is call.arrival:
+            return f"{lane.name} gave no answer for {(now - call.began_s) * 1e3:.0f} ms"
+        return f"{lane.name} was not free in time"
 
     def _check_hang(self, now: float) -> None:
         if self._call and self._hung_s(self._call) <= now:
@@ -257,6 +265,7 @@ class Core:
         if not arrival.answered:
             self._retry = arrival
         self._turns[self._active].notify()
+        self._finish_if_done()
 
     def _fail(self, arrival: Arrival, failed: Link, reason: str) -> None:
         index = arrival.item.index

@@ -114,6 +114,19 @@ def test_an_engine_that_hangs_is_left_after_stale_results_in_time(
     engine.repair()
 
 
+def test_an_engine_that_hangs_on_the_last_frame(
+    chain: tuple[Segmenter, Segmenter], moving: Frames, live: Source
+) -> None:
+    engine = FaultySession.inside(chain[0])
+    with Stream(
+        live(moving, AT + 1, 10.0, arm(engine, Fault.HANG)), chain, StreamOptions(deadline_ms=100, results=COUNT)
+    ) as stream:
+        results = list(stream)
+        engine.repair()
+    assert [r.index for r in results] == list(range(AT + 1))
+    assert results[-1].freshness is Freshness.STALE
+
+
 def test_an_engine_that_crashes_in_its_own_process(make_bundle, moving: Frames, live: Source) -> None:
     bundle = make_bundle((Format.ONNX, Precision.FP32), (Format.TFLITE, Precision.INT8))
     with (
