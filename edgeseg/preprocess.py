@@ -10,23 +10,10 @@ import numpy as np
 from edgeseg.errors import BadInput
 from edgeseg.types import Array, Box, Frame, Interpolation, Layout, Logits, Mask, Preprocess
 
+_CV2_INTERPOLATION = {Interpolation.LINEAR: cv2.INTER_LINEAR, Interpolation.AREA: cv2.INTER_AREA}
 _CV2_LARGEST_SIDE = 32766  # cv2.resize and cv2.remap index with int16
 # So far below the largest logit that float32 still tells the two probabilities apart.
 _NEAREST = np.float32(-1e-6)
-
-
-class Scratch:
-    """Memory that one caller uses again from frame to frame; made anew where a size changes. Not for two threads."""
-
-    def __init__(self) -> None:
-        self._arrays: dict[str, Array] = {}
-
-    def take(self, name: str, shape: tuple[int, ...], dtype: type[np.generic]) -> Array:
-        """The array of that name and shape, with whatever is in it; a name is always of one dtype."""
-        array = self._arrays.get(name)
-        if array is None or array.shape != shape:
-            array = self._arrays[name] = np.empty(shape, dtype)
-        return array
 
 
 def check_frame(frame: Array) -> Frame:
@@ -63,7 +50,6 @@ def to_input(
     *,
     area: Box | None = None,
     out: Logits | None = None,
-    scratch: Scratch | None = None,
 ) -> Logits:
     """The network input for a frame: cut to its area, channels matched, resized, still in pixel values.
 
@@ -73,7 +59,6 @@ def to_input(
         layout: NCHW or NHWC.
         area: the part of the frame to look at; None for what `area_of` says.
         out: where to write the input, of the shape and dtype returned; None for new memory.
-        scratch: for what lies between frame and input; None for new memory.
 
     Returns:
         [1, C, h, w] or [1, h, w, C] float32, 0..255, C-contiguous; `out` where that is given.
@@ -81,21 +66,143 @@ def to_input(
     Raises:
         BadInput: for a frame of another dtype or shape, or an area that is not inside it.
     """
-    image = check_frame(frame)
-    if area is None and preprocess.scan_area is not None:
+    check_frame(frame)
+    if area is None:
         area = area_of(frame, preprocess)
-    if area is not None:
-        image = _cut(image, area)
-    image = _resized(image, preprocess, scratch or Scratch())
-    if out is None:
+    return InputPlan(frame.shape, preprocess, layout, area, out)(frame)
+
+
+class InputPlan:
+    """`to_input` for frames of one shape and area: what does not depend on pixels is done once, memory is used again.
+
+    Args:
+        shape: of the frames, [H, W] or [H, W, 3].
+        preprocess, layout, area, out: as for `to_input`, but that no area is all of the frame.
+
+    Raises:
+        BadInput: for an area that is not inside the frames.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        preprocess: Preprocess,
+        layout: Layout = Layout.NCHW,
+        area: Box | None = None,
+        out: Logits | None = None,
+    ) -> None:
         height, width, channels = preprocess.height, preprocess.width, preprocess.channels
         planar = layout is Layout.NCHW
-        out = np.empty((1, channels, height, width) if planar else (1, height, width, channels), np.float32)
-    if preprocess.channels == 1:
-        np.copyto(out.reshape(image.shape), image)
-    else:
-        _fill(out[0] if layout is Layout.NCHW else out[0].transpose(2, 0, 1), image)
-    return out
+        if out is None:
+            out = np.empty((1, channels, height, width) if planar else (1, height, width, channels), np.float32)
+        self.out = out
+        self._part = None if area is None else _part(area, shape)
+        part = shape[:2] if area is None else (area.height, area.width)
+        colours = shape[2:] if channels == 3 else ()
+        # Colour goes before the resize where that drops channels, and gray is spread after it: less to resize.
+        self._gray = np.empty(part, np.uint8) if len(shape) > 2 and not colours else None
+        self._small = None if part == (height, width) else np.empty((height, width, *colours), np.uint8)
+        self._size = (width, height)
+        self._way = _CV2_INTERPOLATION[preprocess.interpolation]
+        planes: Array = out[0] if planar else out[0].transpose(2, 0, 1)
+        self._place = out[0] if colours and not planar else planes if channels == 3 else planes[0]
+        # Three copies of whole planes take a third of the time of one that gathers every third byte.
+        self._channels = [np.empty((height, width), np.uint8) for _ in range(3)] if colours and planar else None
+
+    def __call__(self, frame: Frame) -> Logits:
+        """The network input of a frame, which has to be of that shape; the next call writes over it."""
+        image: Array = frame if self._part is None else frame[self._part]
+        if self._gray is not None:
+            image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY, dst=self._gray)
+        if self._small is not None:
+            image = cv2.resize(image, self._size, dst=self._small, interpolation=self._way)
+        if self._channels is None:
+            np.copyto(self._place, image)
+        else:
+            for plane, channel in zip(self._place, cv2.split(image, self._channels), strict=True):
+                np.copyto(plane, channel)
+        return self.out
+
+
+def to_mask(
+    output: Array, frame_shape: tuple[int, ...], layout: Layout = Layout.NCHW, *, area: Box | None = None
+) -> Mask:
+    """Class indices at the frame's own size.
+
+    The logits are resized (bilinear) and then decided: one channel against 0, which is a sigmoid against one half;
+    several by their largest. Resizing logits instead of masks keeps outlines smooth.
+
+    Args:
+        output: logits [1, C, h, w] or [1, h, w, C], any float dtype; h, w may be smaller than the network input.
+        frame_shape: the frame's shape; its first two entries are H, W.
+        layout: of `output`.
+        area: where the network looked; None for the whole frame.
+
+    Returns:
+        [H, W] uint8; 0 is the background, which is everything outside the area.
+
+    Raises:
+        BadInput: for an output that is not 4-D, has a batch above 1 or is not finite, or an area outside the frame.
+    """
+    return MaskPlan(frame_shape, layout, area)(output)
+
+
+class MaskPlan:
+    """`to_mask` for frames of one shape and area: memory is used again, but for the masks.
+
+    Args:
+        frame_shape, layout, area: as for `to_mask`.
+
+    Raises:
+        BadInput: for an area that is not inside the frames.
+    """
+
+    def __init__(self, frame_shape: tuple[int, ...], layout: Layout = Layout.NCHW, area: Box | None = None) -> None:
+        self._layout = layout
+        self._frame = frame_shape[:2]
+        self._part = None if area is None else _part(area, frame_shape)
+        self._shape = self._frame if area is None else (area.height, area.width)
+        self._size = self._shape[::-1]
+        self._memory: dict[str, Array] = {}
+
+    def __call__(self, output: Array) -> Mask:
+        """The mask of an output, new memory; raises BadInput as `to_mask`."""
+        maps = to_logit_maps(output, self._layout)
+        if self._part is None:
+            mask = whole = np.empty(self._frame, np.uint8)
+        else:
+            whole = np.zeros(self._frame, np.uint8)
+            mask = whole[self._part]
+        if maps.shape[2] == 1:
+            np.greater(self._resized(maps[:, :, 0], "best"), 0, out=mask.view(np.bool_))
+        else:
+            self._decide(maps, mask)
+        return whole
+
+    def _decide(self, maps: Logits, mask: Mask) -> None:
+        """Write the class of every pixel of the area."""
+        best, last = self._resized(maps[:, :, 0], "best"), maps.shape[2] - 1
+        # One channel at a time: an argmax over all would need C planes of the frame's size at once.
+        for index in range(1, last + 1):
+            plane = self._resized(maps[:, :, index], "next")
+            if index == 1:
+                np.greater(plane, best, out=mask.view(np.bool_))
+            else:
+                better = np.greater(plane, best, out=self._take("better", np.bool_))
+                np.copyto(mask, np.uint8(index), where=better)
+            if index < last:
+                best = np.maximum(best, plane, out=self._take("largest", np.float32))
+
+    def _resized(self, plane: Logits, name: str) -> Logits:
+        if plane.shape == self._shape:
+            return plane
+        return _resize(plane, self._size, self._take(name, np.float32))
+
+    def _take(self, name: str, dtype: type[np.generic]) -> Array:
+        array = self._memory.get(name)
+        if array is None:
+            array = self._memory[name] = np.empty(self._shape, dtype)
+        return array
 
 
 def to_logit_maps(output: Array, layout: Layout = Layout.NCHW) -> Logits:
@@ -111,42 +218,6 @@ def to_logit_maps(output: Array, layout: Layout = Layout.NCHW) -> Logits:
     if not math.isfinite(cv2.sumElems(maps.reshape(-1, maps.shape[2]))[0]):
         raise BadInput("network output has values that are not finite (NaN or infinity)")
     return maps.transpose(1, 2, 0) if layout is Layout.NCHW else maps
-
-
-def to_mask(
-    output: Array,
-    frame_shape: tuple[int, ...],
-    layout: Layout = Layout.NCHW,
-    *,
-    area: Box | None = None,
-    scratch: Scratch | None = None,
-) -> Mask:
-    """Class indices at the frame's own size.
-
-    The logits are resized (bilinear) and then decided: one channel against 0, which is a sigmoid against one half;
-    several by their largest. Resizing logits instead of masks keeps outlines smooth.
-
-    Args:
-        output: logits [1, C, h, w] or [1, h, w, C], any float dtype; h, w may be smaller than the network input.
-        frame_shape: the frame's shape; its first two entries are H, W.
-        layout: of `output`.
-        area: where the network looked; None for the whole frame.
-        scratch: for the resized logits; None for new memory.
-
-    Returns:
-        [H, W] uint8, new memory; 0 is the background, which is everything outside the area.
-
-    Raises:
-        BadInput: for an output that is not 4-D, has a batch above 1 or is not finite.
-    """
-    maps = to_logit_maps(output, layout)
-    if area is None:
-        mask: Mask = np.empty(frame_shape[:2], np.uint8)
-        _decide(maps, mask, scratch or Scratch())
-    else:
-        mask = np.zeros(frame_shape[:2], np.uint8)
-        _decide(maps, _cut(mask, area), scratch or Scratch())
-    return mask
 
 
 def to_confidence(
@@ -171,11 +242,14 @@ def to_confidence(
     confidence = np.zeros((maps.shape[2] + single, *frame_shape[:2]), np.float32)
     inside = confidence
     if area is not None:
+        rows, columns = _part(area, frame_shape)
         confidence[0] = 1
-        inside = _cut(confidence.transpose(1, 2, 0), area).transpose(2, 0, 1)
+        inside = confidence[:, rows, columns]
         inside[0] = 0
+    size = inside.shape[:0:-1]
     for index in range(maps.shape[2]):
-        _resize(maps[:, :, index], inside[index + single])
+        plane = maps[:, :, index]
+        np.copyto(inside[index + single], plane if plane.shape == size[::-1] else _resize(plane, size))
     inside -= inside.max(0)
     np.minimum(inside, _NEAREST, out=inside, where=inside < 0)
     np.exp(inside, out=inside)
@@ -183,66 +257,16 @@ def to_confidence(
     return confidence
 
 
-def _cut(image: Array, area: Box) -> Array:
-    """That part of an image [H, W, ...], a view."""
-    height, width = image.shape[:2]
+def _part(area: Box, shape: tuple[int, ...]) -> tuple[slice, slice]:
+    """The rows and columns of an area in a frame."""
+    height, width = shape[:2]
     right, bottom = area.left + area.width, area.top + area.height
     if min(area.left, area.top) < 0 or min(area.width, area.height) < 1 or right > width or bottom > height:
         raise BadInput(f"area is {area}, expected a box of at least one pixel inside the frame of {width} x {height}")
-    return image[area.top : bottom, area.left : right]
+    return slice(area.top, bottom), slice(area.left, right)
 
 
-def _resized(image: Array, preprocess: Preprocess, scratch: Scratch) -> Array:
-    """[h, w], or [h, w, 3] where the network and the frame have colours."""
-    size = (preprocess.width, preprocess.height)
-    # Colour goes before the resize where that drops channels: less to resize.
-    if image.ndim == 3 and preprocess.channels == 1:
-        gray = scratch.take("gray", image.shape[:2], np.uint8)
-        image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY, dst=gray)
-    if image.shape[1::-1] != size:
-        small = scratch.take("small", (*size[::-1], *image.shape[2:]), np.uint8)
-        way = cv2.INTER_AREA if preprocess.interpolation is Interpolation.AREA else cv2.INTER_LINEAR
-        image = cv2.resize(image, size, dst=small, interpolation=way)
-    return image
-
-
-def _fill(planes: Array, image: Array) -> None:
-    """Write an image, [h, w] or [h, w, 3], into planes [C, h, w]; a gray one into each of them."""
-    if image.ndim == 3 and planes.flags.c_contiguous:
-        # Three copies of whole planes take a third of the time of one that gathers every third byte.
-        for plane, channel in zip(planes, cv2.split(image), strict=True):
-            np.copyto(plane, channel)
-    else:
-        np.copyto(planes, image if image.ndim == 2 else image.transpose(2, 0, 1))
-
-
-def _decide(maps: Logits, mask: Mask, scratch: Scratch) -> None:
-    """Write the class of every pixel into a mask of any size."""
-    size, channels = mask.shape, maps.shape[2]
-    first = min(channels - 1, 1)  # one channel is that of class 1, and the background has 0
-    best = _at_size(maps[:, :, 0], size, scratch, "first") if first else 0
-    # One channel at a time: an argmax over all would need C planes of the frame's size at once.
-    for index in range(first, channels):
-        plane = _at_size(maps[:, :, index], size, scratch, "next")
-        if index == first:
-            np.greater(plane, best, out=mask.view(np.bool_))
-        else:
-            better = np.greater(plane, best, out=scratch.take("better", size, np.bool_))
-            np.copyto(mask, np.uint8(index), where=better)
-        if index + 1 < channels:
-            best = np.maximum(best, plane, out=scratch.take("best", size, np.float32))
-
-
-def _at_size(plane: Logits, size: tuple[int, ...], scratch: Scratch, name: str) -> Logits:
-    """The plane itself where it has that size, else resized."""
-    return plane if plane.shape == size else _resize(plane, scratch.take(name, size, np.float32))
-
-
-def _resize(plane: Logits, out: Logits) -> Logits:
-    """Write a plane into another of any size."""
-    if plane.shape == out.shape:
-        np.copyto(out, plane)
-        return out
+def _resize(plane: Logits, size: tuple[int, ...], out: Logits | None = None) -> Logits:
     if not plane.flags.c_contiguous:
         plane = plane.copy()
-    return cv2.resize(plane, out.shape[::-1], dst=out, interpolation=cv2.INTER_LINEAR)  # type: ignore[return-value]
+    return cv2.resize(plane, size, dst=out, interpolation=cv2.INTER_LINEAR)  # type: ignore[return-value]

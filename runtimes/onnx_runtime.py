@@ -100,7 +100,8 @@ class OnnxSession(EngineSession):
     def _infer(self, feeds: Mapping[str, Array]) -> Mapping[str, Array]:
         with _RUNNING:
             if self._bound:
-                fill(self._bound.inputs, feeds)
+                if feeds is not self._own:
+                    fill(self._bound.inputs, feeds)
                 self._session.run_with_iobinding(self._bound.binding)
                 return dict(self._bound.outputs)
             arrays = {name: np.ascontiguousarray(array) for name, array in feeds.items()}

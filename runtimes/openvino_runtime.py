@@ -97,7 +97,8 @@ class OpenVinoSession(EngineSession):
 
     def _infer(self, feeds: Mapping[str, Array]) -> Mapping[str, Array]:
         with _RUNNING:
-            fill(self._in, feeds)
+            if feeds is not self._own:
+                fill(self._in, feeds)
             self._request.infer(share_outputs=True)
         return dict(self._out)
 

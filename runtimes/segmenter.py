@@ -17,7 +17,7 @@ from edgeseg import plugins
 from edgeseg.bundle import open_bundle
 from edgeseg.errors import BadInput, EdgesegError, InferenceError, SelfTestFailed
 from edgeseg.evidence import Execution
-from edgeseg.preprocess import Scratch, area_of, to_confidence, to_input, to_mask
+from edgeseg.preprocess import InputPlan, MaskPlan, area_of, check_frame, to_confidence, to_input, to_mask
 from edgeseg.runtimes.choice import Candidate, candidates, fastest
 from edgeseg.runtimes.sandbox import Limits
 from edgeseg.trust import Keys
@@ -116,7 +116,7 @@ class Segmenter:
         self._session = candidate.session
         self._input = candidate.session.inputs[0]
         self._output = candidate.session.outputs[0]
-        self._scratch = Scratch()
+        self._planned: tuple[tuple[tuple[int, ...], Box | None], InputPlan, MaskPlan] | None = None
         self._lock = Lock()
         self._closed = False
 
@@ -133,7 +133,7 @@ class Segmenter:
             InferenceError: the engine failed, gave values that are not finite or another shape than it should, the
                 segmenter is closed, or another thread is using it.
         """
-        if not self._lock.acquire(blocking=False):
+        if not self._lock.acquire(False):
             raise InferenceError(f"{self._name} is in use by another thread: load a segmenter for each thread")
         try:
             return self._segment(frame, area, confidence)
@@ -144,22 +144,30 @@ class Segmenter:
 
     def _segment(self, frame: Array, area: Box | None, confidence: bool) -> Segmentation:
         start = perf_counter()
-        area = area_of(frame, self.preprocess) if area is None else area
+        if area is None and self.preprocess.scan_area is not None:
+            area = area_of(frame, self.preprocess)
         feeds = self._session.feeds()
-        place, layout = feeds[self._input.name], self._input.layout
-        to_input(frame, self.preprocess, layout, area=area, out=place, scratch=self._scratch)
+        to_input, to_mask = self._plans(check_frame(frame).shape, area, feeds[self._input.name])
+        to_input(frame)
         prepared = perf_counter()
         output = self._session.run(feeds)[self._output.name]
         inferred = perf_counter()
         if output.shape != self._output.shape and -1 not in self._output.shape:
             raise InferenceError(f"{self._name}: the output has shape {output.shape}, expected {self._output.shape}")
         try:
-            mask = to_mask(output, frame.shape, self._output.layout, area=area, scratch=self._scratch)
+            mask = to_mask(output)
             certainty = to_confidence(output, frame.shape, self._output.layout, area=area) if confidence else None
         except BadInput as error:
             raise InferenceError(f"{self._name}: {error}") from error
         timing = Timing((prepared - start) * 1e3, (inferred - prepared) * 1e3, (perf_counter() - inferred) * 1e3)
         return Segmentation(mask, timing, area, certainty, self.classes, self._executed)
+
+    def _plans(self, shape: tuple[int, ...], area: Box | None, place: Array) -> tuple[InputPlan, MaskPlan]:
+        """Those of the frame before, where this one has its shape and area and the engine reads from the same place."""
+        if self._planned is None or self._planned[0] != (shape, area) or self._planned[1].out is not place:
+            to_input = InputPlan(shape, self.preprocess, self._input.layout, area, place)
+            self._planned = (shape, area), to_input, MaskPlan(shape, self._output.layout, area)
+        return self._planned[1:]
 
     @property
     def _name(self) -> str:
@@ -181,7 +189,7 @@ class Segmenter:
     def close(self) -> None:
         """Free the engine's memory, once no thread is in a call; calling it twice is allowed."""
         self._closed = True
-        if self._lock.acquire(blocking=False):
+        if self._lock.acquire(False):
             try:
                 self._session.close()
             finally:

@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 
 from edgeseg import BadInput
-from edgeseg.preprocess import Scratch, area_of, check_frame, to_confidence, to_input, to_logit_maps, to_mask
+from edgeseg.preprocess import (
+    InputPlan,
+    MaskPlan,
+    area_of,
+    check_frame,
+    to_confidence,
+    to_input,
+    to_logit_maps,
+    to_mask,
+)
 from edgeseg.types import Box, Interpolation, Layout, Preprocess, ScanArea
 
 GRAY, COLOUR = Preprocess(4, 6), Preprocess(4, 6, 3, (0.0,) * 3, (1.0,) * 3)
@@ -136,29 +145,37 @@ def test_half_and_double_precision_logits_are_taken() -> None:
 
 
 RNG = np.random.default_rng(3)
-FRAMES = [RNG.integers(0, 256, shape).astype(np.uint8) for shape in ((9, 13), (4, 6), (4, 6, 3), (30, 17, 3), (9, 13))]
 
 
 @pytest.mark.parametrize("layout", list(Layout))
 @pytest.mark.parametrize("preprocess", [GRAY, COLOUR])
-def test_memory_that_is_used_again_changes_nothing(preprocess: Preprocess, layout: Layout) -> None:
-    scratch = Scratch()
-    place = np.full_like(to_input(FRAMES[0], preprocess, layout), np.nan)
-    for frame in FRAMES * 2:
+@pytest.mark.parametrize("shape", [(9, 13), (4, 6), (4, 6, 3), (30, 17, 3)])
+@pytest.mark.parametrize("area", [None, Box(1, 0, 4, 3), Box(0, 0, 6, 4)])
+def test_a_plan_gives_the_same_inputs_in_one_place(
+    preprocess: Preprocess, layout: Layout, shape: tuple[int, ...], area: Box | None
+) -> None:
+    place = np.full_like(to_input(np.zeros(shape, np.uint8), preprocess, layout), np.nan)
+    plan = InputPlan(shape, preprocess, layout, area, place)
+    for _ in range(3):
+        frame = RNG.integers(0, 256, shape).astype(np.uint8)
         before = frame.copy()
-        assert to_input(frame, preprocess, layout, out=place, scratch=scratch) is place
-        np.testing.assert_array_equal(place, to_input(frame, preprocess, layout))
+        assert plan(frame) is place
+        np.testing.assert_array_equal(place, to_input(frame, preprocess, layout, area=area))
         np.testing.assert_array_equal(frame, before)
 
 
+@pytest.mark.parametrize("shape", [(5, 7), (40, 30)])
+@pytest.mark.parametrize("area", [None, Box(1, 2, 4, 3)])
 @pytest.mark.parametrize("channels", [1, 2, 4])
-def test_masks_are_never_written_again(channels: int) -> None:
-    scratch = Scratch()
+def test_a_plan_gives_the_same_masks_and_never_writes_them_again(
+    channels: int, shape: tuple[int, int], area: Box | None
+) -> None:
+    plan = MaskPlan(shape, area=area)
     logits = [RNG.normal(size=(1, channels, 5, 7)).astype(np.float32) for _ in range(3)]
-    shapes = [(5, 7), (40, 30), (5, 7)]
-    kept = [to_mask(output, shape, scratch=scratch) for output, shape in zip(logits, shapes, strict=True)]
-    for mask, output, shape in zip(kept, logits, shapes, strict=True):
-        np.testing.assert_array_equal(mask, to_mask(output, shape))
+    kept = [plan(output) for output in logits]
+    for mask, output in zip(kept, logits, strict=True):
+        np.testing.assert_array_equal(mask, to_mask(output, shape, area=area))
+    assert len({mask.tobytes() for mask in kept}) == 3
 
 
 def test_an_area_is_looked_at_alone_and_its_mask_stands_in_its_place() -> None:
@@ -171,7 +188,6 @@ def test_an_area_is_looked_at_alone_and_its_mask_stands_in_its_place() -> None:
     expected[3:11, 5:17] = to_mask(logits, (8, 12))
     assert expected.any()
     np.testing.assert_array_equal(to_mask(logits, frame.shape, area=box), expected)
-    np.testing.assert_array_equal(to_mask(logits, frame.shape, area=box, scratch=Scratch()), expected)
     assert to_mask(np.ones((1, 1, 4, 6), np.float32), frame.shape, area=box).sum() == 96
 
 

@@ -22,8 +22,11 @@ def sequences(artifact: Artifact, threads: int) -> Mapping[str, Call]:
     return make(artifact, threads)
 
 
-def plain_script(artifact: Artifact, threads: int) -> Callable[[Array], Array]:
-    """Frame to the same mask by OpenCV and an .onnx in ONNX Runtime: resize, run, resize the logits, decide."""
+def plain_script(artifact: Artifact, threads: int, lean: bool = False) -> Callable[[Array], Array]:
+    """Frame to the same mask by OpenCV and an .onnx in ONNX Runtime: resize, run, resize the logits, decide.
+
+    `lean` is for who knows that a sigmoid above one half is a logit above zero.
+    """
     session = onnx_session(artifact, threads)
     name, (_, channels, height, width) = session.get_inputs()[0].name, session.get_inputs()[0].shape
 
@@ -32,7 +35,9 @@ def plain_script(artifact: Artifact, threads: int) -> Callable[[Array], Array]:
         image = image[None, None] if channels == 1 else image.transpose(2, 0, 1)[None]
         logits = session.run(None, {name: np.ascontiguousarray(image)})[0][0].transpose(1, 2, 0)
         logits = cv2.resize(logits, frame.shape[1::-1])
-        return (logits > 0 if logits.ndim == 2 else logits.argmax(2)).astype(np.uint8)
+        if logits.ndim == 3:
+            return logits.argmax(2).astype(np.uint8)
+        return (logits > 0 if lean else 1 / (1 + np.exp(-logits)) > 0.5).astype(np.uint8)
 
     return segment
 
