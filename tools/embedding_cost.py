@@ -86,7 +86,14 @@ def import_lines(processes: int) -> tuple[list[Line], Figures]:
     middle = {target: median(taken[1:]) for target, taken in times.items()}
     asked = {"edgeseg": IMPORT_MS, "edgeseg:load": IMPORT_MS}
     lines = [
-        Line(named(target), "ms", middle[target], asked.get(target), f"best {min(times[target]):.0f}, {modules[target]} modules") for target in IMPORTS
+        Line(
+            named(target),
+            "ms",
+            middle[target],
+            asked.get(target),
+            f"best {min(times[target]):.0f}, {modules[target]} modules",
+        )
+        for target in IMPORTS
     ]
     lines.append(Line("`edgeseg --help`, whole process", "ms", middle["help"], None, f"python {middle['python']:.0f}"))
     return lines, {"ms": times}
