@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from edgeseg.boards.hil.bundles import Candidate
 from edgeseg.boards.hil.connection import Connection, error_line
 from edgeseg.boards.hil.environment import Limits, Measures
-from edgeseg.boards.hil.facts import BoardFacts
+from edgeseg.boards.hil.facts import BoardFacts, run_folder
 from edgeseg.boards.hil.fitness import Fitness, check_fitness
 from edgeseg.boards.hil.station import Done, Station
 from edgeseg.boards.hil.steps import (
@@ -29,14 +32,18 @@ from edgeseg.boards.hil.steps import (
     soak_job,
     verify_job,
 )
-from edgeseg.errors import BoardError
+from edgeseg.errors import BoardError, BoardUnreachable
 
 PASSED, FAILED, REFUSED, ERROR = "passed", "failed", "refused", "error"
 _SHORT_S = 120.0
 
 
 class BundleRun:
-    """What is done with one bundle on one board; `run` may be called again after the connection was lost."""
+    """What is done with one bundle on one board; `run` may be called again after the connection was lost.
+
+    Attributes:
+        facts: of the board, as it was found last.
+    """
 
     def __init__(
         self,
@@ -60,12 +67,12 @@ class BundleRun:
         self._connection = connection
         self._station = station
         self._candidate = candidate
-        self._facts = facts
+        self.facts = facts
         self._done = done
         self._say = say
         entry = connection.entry
         self._limits, self._measures = entry.limits or Limits(), entry.measures or Measures()
-        folder = f"{entry.work}/{candidate.digest[:16]}"
+        folder = f"{entry.work}/{run_folder(candidate.digest)}"
         self._place = Place(folder, f"{folder}/bundle.edgeseg", f"{folder}/keys" if entry.trusted_keys else "")
         self._measured_s = 0.0
 
@@ -75,10 +82,17 @@ class BundleRun:
         Raises BoardUnfit before anything goes to the board, BoardUnreachable where the connection is lost, BoardError.
         """
         start, self._measured_s = time.monotonic(), 0.0
-        fitness = check_fitness(self._connection.entry, self._facts, self._candidate, self._measures.runtimes)
+        fitness = check_fitness(self._connection.entry, self.facts, self._candidate, self._measures.runtimes)
         self._write("fit", plan=fitness.plan.description, left_out=fitness.left_out)
-        self._deploy()
-        status, reason = self._steps(fitness)
+        try:
+            self._deploy()
+            status, reason = self._steps(fitness)
+        except BoardUnreachable:
+            raise
+        except BoardError:
+            with contextlib.suppress(BoardError):
+                self._collect()
+            raise
         self._collect()
         total = time.monotonic() - start
         self._write(
@@ -112,7 +126,7 @@ class BundleRun:
         about = {"bundle": self._candidate.name, "step": "deploy"}
         incoming = f"{self._place.folder}/incoming"
         self._connection.put(self._candidate.path, incoming, **about)
-        trust: tuple[str, ...] = ("--unsigned",) if self._facts.trusted_keys is None else ()
+        trust: tuple[str, ...] = ("--unsigned",) if self.facts.trusted_keys is None else ()
         if self._place.keys:
             for number, key in enumerate(_key_files(self._connection.entry.trusted_keys)):
                 self._connection.put(key, f"{self._place.keys}/{number}.pub", **about)
@@ -180,9 +194,13 @@ class BundleRun:
         return status, reason
 
     def _collect(self) -> None:
-        """Leave nothing on the board's disk."""
-        folder = self._place.folder
-        self._connection.run(["rm", "-rf", "--", folder], _SHORT_S, bundle=self._candidate.name, step="collect")
+        """See what the work did to the board, and leave nothing on its disk. Raises BoardError where memory ran out."""
+        facts = self._connection.facts(bundle=self._candidate.name, step="collect")
+        before, self.facts = self.facts, facts
+        self._write("after", facts=msgspec.to_builtins(facts))
+        if (killed := (facts.oom_kills or 0) - (before.oom_kills or 0)) > 0 and facts.boot_id == before.boot_id:
+            name = self._connection.entry.name
+            raise BoardError(f"{name} ran out of memory and killed {killed} processes in the middle")
 
     def _write(self, event: str, **fields: Any) -> None:
         about = {"bundle": self._candidate.name, "digest": self._candidate.digest}

@@ -132,9 +132,13 @@ class Connection:
             raise
         self._station.write("command", **about, rc=0, seconds=_since(start))
 
-    def facts(self) -> BoardFacts:
-        """What the board says of itself. Raises as `edgeseg`; BoardError where edgeseg there is too old for this."""
-        done = self.edgeseg(("hil", "probe", "--work", self.entry.work), _SHORT_S, step="probe")
+    def facts(self, *, bundle: str = "", step: str = "probe") -> BoardFacts:
+        """What the board says of itself, when it has removed what runs left in the harness's folder.
+
+        Raises as `edgeseg`; BoardError where edgeseg there is too old for this.
+        """
+        words = ("hil", "probe", "--work", self.entry.work, "--clear")
+        done = self.edgeseg(words, _SHORT_S, bundle=bundle, step=step)
         if done.rc:
             raise BoardError(f"{self.entry.name}: {error_line(done)}")
         return decode_facts(done.stdout)

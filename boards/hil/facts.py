@@ -23,6 +23,7 @@ from edgeseg.manifest import SCHEMA
 from edgeseg.trust import trusted_keys
 
 _ROOT = Path("/")
+_PREFIX = "hil-"
 # Distributions that bring an engine, the first that is installed counts.
 _PACKAGES = {
     "litert": ("ai-edge-litert", "tflite-runtime"),
@@ -110,6 +111,18 @@ def read_facts(work: Path) -> BoardFacts:
         oom_kills=_oom_kills(),
         emulation=_word("etc/edgeseg-emulated"),
     )
+
+
+def run_folder(digest: str) -> str:
+    """The name of the folder that a bundle has in the harness's folder."""
+    return f"{_PREFIX}{digest[:16]}"
+
+
+def clear(work: Path) -> None:
+    """Remove what runs left in the harness's folder, and nothing else there."""
+    for folder in work.glob(f"{_PREFIX}*"):
+        if re.fullmatch(rf"{_PREFIX}[0-9a-f]{{16}}", folder.name):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def decode_facts(answer: bytes) -> BoardFacts:

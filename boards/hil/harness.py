@@ -133,9 +133,12 @@ class _BoardRun:
             if all(candidate.digest in self._done.bundles for candidate in self._candidates):
                 return [self._known(candidate) for candidate in self._candidates]
             facts = self._begin()
-            outcomes += (self._bundle(candidate, facts) for candidate in self._candidates)
-            self._write("left", facts=msgspec.to_builtins(self._connection.facts()))
+            for candidate in self._candidates:
+                outcome, facts = self._bundle(candidate, facts)
+                outcomes.append(outcome)
         except EdgesegError as error:
+            if isinstance(error, BoardUnreachable):
+                self._write("quarantine", lost=self._lost, reason=str(error))
             self._write("board error", error=type(error).__name__, reason=str(error))
             self._say(f"error: {error}")
             left = self._candidates[len(outcomes) :]
@@ -147,11 +150,13 @@ class _BoardRun:
     def _begin(self) -> BoardFacts:
         while True:
             try:
-                self._connection.open(self._options.reconnect_s if self._lost else 0.0)
+                self._connection.open()
                 facts = self._connection.facts()
                 break
             except BoardUnreachable as error:
                 self._lose(error, "probe")
+                if self._lost > self._options.retries:
+                    raise
         if self._machine and self._machine != facts.machine:
             self._write("machine changed", before=self._machine, now=facts.machine)
             self._done = Done()
@@ -160,17 +165,18 @@ class _BoardRun:
         check_board(self._entry, facts)
         return facts
 
-    def _bundle(self, candidate: Candidate, facts: BoardFacts) -> Outcome:
+    def _bundle(self, candidate: Candidate, facts: BoardFacts) -> tuple[Outcome, BoardFacts]:
+        """What came of a bundle, and the board as it was left."""
         if candidate.digest in self._done.bundles:
-            return self._known(candidate)
+            return self._known(candidate), facts
         run = BundleRun(self._connection, self._station, candidate, facts, self._done, self._say)
         tries = 0
         while True:
             try:
                 status, reason = run.run()
-                return self._outcome(candidate, status, reason)
+                return self._outcome(candidate, status, reason), run.facts
             except BoardUnfit as error:
-                return self._outcome(candidate, REFUSED, str(error))
+                return self._outcome(candidate, REFUSED, str(error)), run.facts
             except BoardUnreachable as error:
                 tries += 1
                 self._lose(error, candidate.name)
@@ -179,18 +185,17 @@ class _BoardRun:
                     self._write("rebooted", bundle=candidate.name)
                     error = BoardUnreachable(f"{self._entry.name} was rebooted in the middle")
                 if tries > self._options.retries:
-                    return self._outcome(candidate, ERROR, str(error))
+                    return self._outcome(candidate, ERROR, str(error), error=type(error).__name__), run.facts
             except EdgesegError as error:
-                return self._outcome(candidate, ERROR, str(error), error=type(error).__name__)
+                return self._outcome(candidate, ERROR, str(error), error=type(error).__name__), run.facts
 
     def _lose(self, error: BoardUnreachable, during: str) -> None:
-        """Put a lost connection on record. Raises it again where the board is not to be tried any more."""
+        """Put a lost connection on record. Raises it again where there were too many of them."""
         self._lost += 1
-        if self._lost > self._options.retries or self._lost >= self._options.quarantine:
-            self._write("quarantine", during=during, lost=self._lost, reason=str(error))
+        self._write("lost", during=during, lost=self._lost, reason=str(error))
+        self._say(str(error))
+        if self._lost >= self._options.quarantine:
             raise error
-        self._write("retry", during=during, lost=self._lost, reason=str(error))
-        self._say(f"{error}; trying again")
 
     def _known(self, candidate: Candidate) -> Outcome:
         event = self._done.bundles[candidate.digest]

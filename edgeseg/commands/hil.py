@@ -101,12 +101,15 @@ def run(
 
 @hil.command("probe", epilog="Example:  edgeseg hil probe --work /var/tmp/edgeseg-hil")
 @click.option("--work", type=click.Path(path_type=Path), default=Path("/var/tmp"), help="The harness's folder here.")
-def probe(work: Path) -> None:
+@click.option("--clear", "clearing", is_flag=True, help="Remove what runs that were killed left there.")
+def probe(work: Path, clearing: bool) -> None:
     """Print what this board is, as JSON: what a harness asks it first."""
     import msgspec
 
-    from edgeseg.boards.hil.facts import read_facts
+    from edgeseg.boards.hil.facts import clear, read_facts
 
+    if clearing:
+        clear(work)
     sys.stdout.write(msgspec.json.encode(read_facts(work)).decode() + "\n")
 
 

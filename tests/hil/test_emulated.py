@@ -1,0 +1,125 @@
+"""Emulated boards: what they are, and that nothing of them stays."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from edgeseg.boards.emulated import network
+from edgeseg.boards.emulated.board import list_boards
+from edgeseg.boards.emulated.limits import groups
+from edgeseg.boards.emulated.starting import down, power, up
+from edgeseg.boards.hil.facts import decode_facts
+from edgeseg.boards.hil.transport import open_transport
+from edgeseg.errors import BadInput, BoardError
+
+from .conftest import PYTHON, again, quick, wait_until
+
+pytestmark = pytest.mark.hil
+MIB = 1 << 20
+
+
+def facts(board, holder):
+    transport = open_transport(quick(board), holder)
+    done = transport.run([PYTHON, "-m", "edgeseg.cli", "hil", "probe", "--work", "/data"], 60)
+    transport.close()
+    assert done.rc == 0, done.stderr
+    return decode_facts(done.stdout)
+
+
+def test_a_board_has_limits_names_and_engines_of_its_own(make_board, holder):
+    start = time.monotonic()
+    board = make_board(cpus=0.5, memory_bytes=512 * MIB, disk_bytes=32 * MIB, without=("onnxruntime",))
+    assert time.monotonic() - start < 15
+    found = facts(board, holder)
+    assert found.board["cpu_quota"] == 0.5
+    assert found.board["memory_limit_bytes"] == 512 * MIB
+    assert sorted(found.engines) == ["litert", "openvino"]
+    assert found.work_free_bytes < 32 * MIB
+    assert found.emulation == board.limits
+    assert board.limits.startswith("cgroup")
+    assert board.inside("hostname").strip() == board.name
+    assert found.boot_id != Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    assert not board.inside("ls", "/tmp").replace("edgeseg-hil.lease", "").strip()
+
+
+def test_nothing_of_a_board_stays(make_board):
+    board = make_board(memory_bytes=256 * MIB, disk_bytes=32 * MIB)
+    board.inside("sh", "-c", "setsid sleep 600 > /dev/null 2>&1 & touch /etc/made-there")
+    assert len(board.groups.processes()) > 3
+    down(board.name)
+    assert not list_boards()
+    assert not Path("/etc/made-there").exists()
+    assert not board.folder.exists()
+    assert not any(folder.exists() for folder in groups(board.name).folders.values())
+    assert not (Path("/sys/class/net") / network.interface(board.number)).exists()
+    assert str(board.folder) not in Path("/proc/mounts").read_text()
+
+
+def test_a_board_whose_process_was_killed_is_cleared_by_the_next_one(make_board):
+    board = make_board()
+    os.kill(board.pid, signal.SIGKILL)
+    assert wait_until(lambda: not again(board).running)
+    renewed = up(board.name)
+    assert renewed.running
+    assert len(list_boards()) == 1
+
+
+def test_off_and_on_again_it_has_its_disk_and_another_boot_id(make_board, holder):
+    board = make_board(disk_bytes=32 * MIB)
+    before = facts(board, holder)
+    board.inside("sh", "-c", "echo kept > /data/file && sync")
+    power(board, on=False)
+    assert not again(board).running
+    board = power(again(board), on=True)
+    after = facts(board, holder)
+    assert board.inside("cat", "/data/file") == "kept\n"
+    assert before.boot_id != after.boot_id
+    assert before.machine == after.machine
+
+
+def test_a_moved_clock(make_board, holder):
+    assert facts(make_board(clock_s=-86400.0), holder).time_unix == pytest.approx(time.time() - 86400, abs=60)
+
+
+def test_a_board_that_is_up_already(make_board):
+    board = make_board()
+    with pytest.raises(BoardError, match=rf"{board.name} is up already: `edgeseg hil emulate down {board.name}` first"):
+        up(board.name)
+    assert again(board).running
+
+
+def test_names_and_engines_that_cannot_be(make_board):
+    with pytest.raises(BadInput, match=r"'../x' cannot name a board"):
+        up("../x")
+    with pytest.raises(BadInput, match=r"unknown engine 'tensorrt', expected one of litert"):
+        up("x", without=("tensorrt",))
+    with pytest.raises(BadInput, match=r"there is no emulated board 'x' \(there is none\)"):
+        down("x")
+
+
+def test_a_missing_tool_is_named_with_its_package(make_board, monkeypatch):
+    monkeypatch.setattr(network.shutil, "which", lambda tool: None if tool.endswith("sshd") else tool)
+    with pytest.raises(BoardError, match=r"sshd is not there, .*: apt-get install openssh-server"):
+        make_board()
+
+
+def test_the_command_line(invoke, tmp_path, monkeypatch):
+    monkeypatch.setenv("EDGESEG_EMULATED", str(tmp_path))
+    name = f"cli{os.getpid()}"
+    done = invoke("hil", "emulate", "up", name, "--cpus", "0.5", "--memory", "256M")
+    try:
+        assert done.exit_code == 0, done.output
+        assert f"{name}: up at 10.77." in done.output
+        listed = invoke("hil", "emulate", "list").output
+        assert name in listed
+        assert "256 MiB" in listed
+    finally:
+        assert invoke("hil", "emulate", "down", name).exit_code == 0
+    wrong = invoke("hil", "emulate", "up", name, "--memory", "much")
+    assert wrong.exit_code == 2
+    assert "'much', expected bytes as in 512M" in wrong.stderr
