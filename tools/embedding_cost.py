@@ -20,6 +20,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -182,9 +183,8 @@ def growth(figures: Figures, reloads: int) -> dict[str, float]:
 
 
 def slope(points: Sequence[tuple[float, float]]) -> float:
-    """The median of the slopes between all pairs (Theil and Sen): one step up is not a slope."""
-    pairs = [(a, b) for i, a in enumerate(points) for b in points[i + 1 :]]
-    return median((b[1] - a[1]) / (b[0] - a[0]) for a, b in pairs)
+    """The median of the slopes from each point to the next: a step up, which the whole shows, is not one."""
+    return median((after[1] - before[1]) / (after[0] - before[0]) for before, after in pairwise(points))
 
 
 def table(lines: Iterable[Line]) -> str:
