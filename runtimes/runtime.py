@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -12,13 +11,13 @@ from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar, Self
-from weakref import WeakSet
 
 import numpy as np
 
 from edgeseg import samples
 from edgeseg.errors import BadInput, EdgesegError, InferenceError, NoSuchDevice
 from edgeseg.evidence import Execution
+from edgeseg.runtimes import forked
 from edgeseg.types import Array, Format, Model, TensorSpec
 
 PROBES = Path(samples.__file__).parent / "probe"
@@ -84,9 +83,8 @@ class EngineSession(ABC):
         self._dtypes = tuple(np.dtype(spec.dtype) for spec in inputs)
         self._closed = False
         self._execution: Execution | None = None
-        self._inherited = False
         self._own: Mapping[str, Array] | None = None
-        _sessions.add(self)
+        forked.watch(self)
 
     def feeds(self) -> Mapping[str, Array]:
         """Memory to write the inputs into: `run` with this mapping copies nothing but what the engine itself does.
@@ -123,6 +121,10 @@ class EngineSession(ABC):
             self._execution = self._inspect()
         return self._execution
 
+    def leave_behind(self) -> None:
+        """Be closed without freeing anything, which might wait for the engine's threads: for a forked child."""
+        self._closed = True
+
     def close(self) -> None:
         """Free the engine's memory; calling it twice is allowed."""
         if not self._closed:
@@ -150,10 +152,9 @@ class EngineSession(ABC):
     def _release(self) -> None: ...
 
     def _check_open(self) -> None:
-        if self._inherited:
-            raise InferenceError("the session is of the process that this one was forked from, load the artifact here")
         if self._closed:
-            raise InferenceError("the session is closed, load the artifact again")
+            where = "of the process that this one was forked from" if forked.is_inherited(self) else "closed"
+            raise InferenceError(f"the session is {where}, load the artifact again")
 
     def _check_feeds(self, feeds: Mapping[str, Array]) -> None:
         for spec, dtype in zip(self.inputs, self._dtypes, strict=True):
@@ -168,18 +169,6 @@ class EngineSession(ABC):
         if len(feeds) != len(self.inputs):
             unknown = sorted(set(feeds) - {spec.name for spec in self.inputs})
             raise BadInput(f"unknown input {_names(unknown)}, expected {_names(s.name for s in self.inputs)}")
-
-
-_sessions: WeakSet[EngineSession] = WeakSet()
-
-
-def _leave_behind() -> None:
-    """In a forked child, where the threads of its parent's engines are not: to free an engine might wait for them."""
-    for session in _sessions:
-        session._inherited = session._closed = True
-
-
-os.register_at_fork(after_in_child=_leave_behind)
 
 
 class EngineRuntime(ABC):

@@ -62,7 +62,9 @@ def read_settings(path: Path) -> Settings:
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path} cannot be read: {error}") from error
     _check(path, content)
-    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in content.items()}
+    values: dict[str, Any] = {}
+    for name, value in content.items():
+        values[name] = tuple(value) if isinstance(value, list) else value
     for name in ("bundles", "trusted_keys"):
         values[name] = tuple(str(path.parent / entry) for entry in content.get(name, ()))
     return Settings(**values)
