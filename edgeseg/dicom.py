@@ -15,7 +15,7 @@ from edgeseg import dicom_jpeg
 from edgeseg.errors import BadInput, MissingDependency
 from edgeseg.frame_source import Counts, square_mm
 from edgeseg.images import check_pixels
-from edgeseg.types import Array, Box, Frame
+from edgeseg.types import Array, Frame
 
 # Those of pydicom's plugins that may decode, best first. GDCM aborts the process on a damaged JPEG or JPEG 2000 stream.
 _PLUGINS = ("pillow", "pyjpegls", "pydicom", "pylibjpeg")
@@ -40,8 +40,6 @@ class DicomFile:
         pixel_size_mm: edge of a square pixel. From the ultrasound regions (2-D tissue in cm), where all of them agree
             and lie inside the picture (they do not where a picture was resized after it was measured), or from
             Pixel Spacing where there are none; None otherwise.
-        area: the one place of the 2-D tissue region, cut to the picture; None where there is none or several (a file
-            with two scans side by side does not say which one is meant), or where the picture was resized.
     """
 
     def __init__(self, path: Path) -> None:
@@ -66,7 +64,6 @@ class DicomFile:
         self._times = self._guard(lambda: _times(self._data, self.length))
         self.rate_hz = _rate(self._times)
         self.pixel_size_mm = self._guard(lambda: _pixel_size(self._data))
-        self.area = self._guard(lambda: _area(self._data))
         self._palette: Frame | None = self._guard(lambda: _palette(self._data))
 
     def time_s(self, index: int) -> float | None:
@@ -255,24 +252,6 @@ def _tissue(data: Any) -> list[Any]:
         for r in data.get("SequenceOfUltrasoundRegions") or ()
         if r.get("RegionSpatialFormat") == _TWO_DIMENSIONAL and r.get("RegionDataType") == _TISSUE
     ]
-
-
-def _area(data: Any) -> Box | None:
-    places = {
-        (
-            int(r.RegionLocationMinX0),
-            int(r.RegionLocationMinY0),
-            # Some devices write the last pixel here, some the one after it.
-            min(int(r.RegionLocationMaxX1) + 1, int(data.Columns)),
-            min(int(r.RegionLocationMaxY1) + 1, int(data.Rows)),
-        )
-        for r in _tissue(data)
-        if _inside(r, data)
-    }
-    if len(places) != 1 or not all(_inside(r, data) for r in _tissue(data)):
-        return None
-    ((left, top, right, bottom),) = places
-    return Box(left, top, right - left, bottom - top) if 0 <= left < right and 0 <= top < bottom else None
 
 
 def _pixel_size(data: Any) -> float | None:

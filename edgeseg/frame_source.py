@@ -10,7 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from edgeseg.errors import BadInput
-from edgeseg.types import Box, Frame
+from edgeseg.types import Frame
 
 _LONGEST_NAME = 120
 _SQUARE_TOLERANCE = 0.01
@@ -40,7 +40,6 @@ class FrameItem:
         time_s: time since the start of a clip or cine; None for stills and where the rate is unknown.
         pixel_size_mm: edge of a square pixel; None where unknown or not one figure for the whole frame.
         captured_s: when the frame was there, by `time.monotonic()`; None of what is only read from a file.
-        area: where the file says that the 2-D scan lies; None where it does not, or names several places.
     """
 
     frame: Frame
@@ -49,7 +48,6 @@ class FrameItem:
     time_s: float | None = None
     pixel_size_mm: float | None = None
     captured_s: float | None = None
-    area: Box | None = None
 
 
 @dataclass(slots=True)
@@ -70,7 +68,8 @@ class Counts:
 class FrameSource:
     """An iterator of frames that holds one of them at a time; a context manager.
 
-    It is read by one thread at a time. `close` may be called by any thread and ends a read that waits.
+    It is read by one thread at a time. `close` may be called by any thread and ends a read that waits. A source that
+    ends by itself before its first frame raises BadInput.
 
     Attributes:
         name: what to call it: the name of the file or folder, or how a live source was asked for.
@@ -121,6 +120,7 @@ class FrameSource:
         self._close = close
         self._reopen = reopen
         self._closed = False
+        self._begun = False
         # Re-entrant: a signal handler may close the source that its own thread is reading.
         self._reading = threading.RLock()
 
@@ -148,6 +148,10 @@ class FrameSource:
                 raise StopIteration
             try:
                 item = next(self._items)
+            except StopIteration:
+                if self._closed or self._begun:
+                    raise
+                raise BadInput(f"{self.name} ended before its first frame") from None
             except Exception:
                 # What fails because it was closed meanwhile has not failed.
                 if self._closed:
@@ -155,6 +159,7 @@ class FrameSource:
                 raise
             if self._closed:
                 raise StopIteration
+            self._begun = True
             return item
 
     def reopen(self) -> FrameSource:

@@ -154,4 +154,4 @@ def _dicom_file(path: Path) -> DicomFile:
 
 def _dicom_items(file: DicomFile, name: str, counts: Counts) -> Iterator[FrameItem]:
     for index, frame in file.frames(counts):
-        yield FrameItem(frame, name.format(index), index, file.time_s(index), file.pixel_size_mm, area=file.area)
+        yield FrameItem(frame, name.format(index), index, file.time_s(index), file.pixel_size_mm)

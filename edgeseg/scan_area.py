@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 
 from edgeseg.errors import BadInput
-from edgeseg.types import Array, Box, Frame, ScanArea
+from edgeseg.types import Array, Box, Frame, Preprocess, ScanArea
 
 _ROUNDING = 1e-9  # 0.1 + 0.9 and the like may come out a little above 1
 
@@ -18,15 +18,16 @@ def find_area(frame: Array, scan_area: ScanArea) -> Box:
     """The scan area of a frame in whole pixels: never empty, inside the frame.
 
     Args:
-        frame: [H, W] gray or [H, W, 3] RGB, uint8, as `preprocess.check_frame` lets it pass.
+        frame: [H, W] gray or [H, W, 3] RGB, uint8.
         scan_area: fixed shares of the frame, or that the area is to be looked for.
 
     Returns:
         The area; the whole frame where none was found.
 
     Raises:
-        BadInput: for shares that are no part of a frame.
+        BadInput: for a frame of another dtype or shape, or shares that are no part of a frame.
     """
+    _check(frame)
     if scan_area.detect:
         return _detect(frame) or whole(frame)
     return fixed_area(frame.shape, scan_area)
@@ -103,8 +104,9 @@ class AreaTracker:
         """The area of the next frame of the stream; the whole frame as long as no field was found.
 
         Raises:
-            BadInput: for shares that are no part of a frame.
+            BadInput: as `find_area`.
         """
+        _check(frame)
         if not self._scan_area.detect:
             return fixed_area(frame.shape, self._scan_area)
         if frame.shape[:2] != self._shape:
@@ -121,8 +123,22 @@ class AreaTracker:
             self._found.append(_around((*self._found[-1:], found)))
 
 
+def tracker(preprocess: Preprocess) -> AreaTracker | None:
+    """What holds the area of a stream, clip or cine still; None where a bundle does not look for it in the picture."""
+    scan_area = preprocess.scan_area
+    return AreaTracker(scan_area) if scan_area is not None and scan_area.detect else None
+
+
+# Imported in these: OpenCV costs 45 ms and 20 MB, which a check of a manifest need not pay.
+
+
+def _check(frame: Array) -> None:
+    from edgeseg.preprocess import check_frame
+
+    check_frame(frame)
+
+
 def _detect(frame: Array) -> Box | None:
-    # Imported here: OpenCV costs 45 ms and 20 MB, which a check of a manifest need not pay.
     from edgeseg.field_detection import detect
 
     return detect(frame)

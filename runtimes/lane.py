@@ -14,11 +14,11 @@ from edgeseg.frame_source import FrameItem
 from edgeseg.runtimes import realtime
 from edgeseg.runtimes.segmenter import Segmentation, Segmenter
 from edgeseg.runtimes.stream_schedule import Schedule
+from edgeseg.scan_area import tracker
 from edgeseg.types import Mask
 
 if TYPE_CHECKING:
     from edgeseg.runtimes.stream_core import Core
-    from edgeseg.scan_area import AreaTracker
     from edgeseg.smoothing import Smoother
 
 _WARM_UPS = 3
@@ -43,7 +43,7 @@ class Lane:
         self.name = f"{segmenter.artifact.name} on {segmenter.runtime} {segmenter.device}"
         self._segmenter = segmenter
         self._smoother = _smoother(smoothing)
-        self._tracker = _tracker(segmenter)
+        self._tracker = tracker(segmenter.preprocess)
         self._usual_s = 0.0
         self._ready = Event()
         self._obstacle: Exception | None = None
@@ -116,10 +116,7 @@ class Lane:
         self._usual_s = min(_timed(lambda: self._segmenter(gray, confidence=confidence)) for _ in range(_WARM_UPS))
 
     def _segment(self, item: FrameItem) -> tuple[Segmentation, Mask]:
-        area = None
-        if self._tracker is not None:
-            # What the file says of its own picture is better than what can be seen in it.
-            area = item.area or self._tracker.area(item.frame)
+        area = None if self._tracker is None else self._tracker.area(item.frame)
         result = self._segmenter(item.frame, area=area, confidence=self._smoother is not None)
         mask = result.mask
         if self._smoother is not None and result.confidence is not None:
@@ -145,12 +142,3 @@ def _smoother(weight: float) -> Smoother | None:
     from edgeseg.smoothing import Smoother
 
     return Smoother(weight)
-
-
-def _tracker(segmenter: Segmenter) -> AreaTracker | None:
-    scan_area = segmenter.preprocess.scan_area
-    if scan_area is None or not scan_area.detect:
-        return None
-    from edgeseg.scan_area import AreaTracker
-
-    return AreaTracker(scan_area)

@@ -16,7 +16,6 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, HTJ2KLossless, JPEGBaseline
 
 from edgeseg.errors import BadInput, MissingDependency
 from edgeseg.frames import FrameItem, SourceKind, open_frames
-from edgeseg.types import Box
 
 DATA = Path(__file__).parents[1] / "../shared/data/dicom_us"
 
@@ -281,34 +280,6 @@ def test_a_cine_that_announces_more_than_it_has_ends_soon(tmp_path: Path) -> Non
     )
     with open_frames(path) as source, pytest.raises(BadInput, match=r"many\.dcm"):
         list(source)
-
-
-@pytest.mark.parametrize(
-    ("regions", "area"),
-    [
-        ([region(RegionLocationMinX0=1, RegionLocationMaxX1=2, RegionLocationMaxY1=2)], Box(1, 0, 2, 3)),
-        # One past the last pixel, as some devices write it.
-        ([region(RegionLocationMaxX1=4, RegionLocationMaxY1=4)], Box(0, 0, 4, 4)),
-        # A second spacing at the same place, or a region that is no 2-D tissue, is no second scan.
-        ([region(), region()], Box(0, 0, 4, 4)),
-        ([region(), region(RegionDataType=3, RegionLocationMaxX1=2)], Box(0, 0, 4, 4)),
-        # Two scans side by side: the file does not say which one is meant.
-        ([region(RegionLocationMaxX1=1), region(RegionLocationMinX0=2, RegionLocationMaxX1=3)], None),
-        ([region(RegionLocationMaxX1=9)], None),
-        ([region(RegionLocationMinX0=3, RegionLocationMaxX1=1)], None),
-        ([], None),
-    ],
-)
-def test_the_area_is_that_of_the_one_tissue_region(tmp_path: Path, regions: list[Dataset], area: Box | None) -> None:
-    tags = {"SequenceOfUltrasoundRegions": regions} if regions else {}
-    assert read(write(tmp_path / "a.dcm", np.zeros((4, 4), np.uint8), **tags))[0].area == area
-
-
-def test_areas_of_real_files() -> None:
-    assert read(shared("pydicomdata_JPGLosslessP14SV1_1s_1f_8b.dcm"))[0].area == Box(14, 38, 997, 721)
-    assert read(shared("sonoque_axial-lateral-resolution-2020.dcm"))[0].area == Box(0, 0, 2083, 1455)
-    assert read(shared("pydicomdata_gdcm-US-ALOKA-16.dcm"))[0].area is None  # two scans side by side
-    assert read(shared("pydicom_examples_palette.dcm"))[0].area is None  # it goes below the picture
 
 
 def test_a_folder_of_dicom_files(tmp_path: Path) -> None:

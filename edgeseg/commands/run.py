@@ -29,6 +29,7 @@ from edgeseg.errors import BadInput
 from edgeseg.frames import FrameItem, FrameSource, SourceKind, open_frames
 from edgeseg.measure import measure
 from edgeseg.plugins import RUNTIMES
+from edgeseg.scan_area import AreaTracker, tracker
 from edgeseg.smoothing import Smoother
 from edgeseg.types import Mask, Precision
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from edgeseg.runtimes.segmenter import Segmentation, Segmenter, Timing
 
 _STAGES = ("preprocess", "infer", "postprocess")
+_STILLS = (SourceKind.IMAGE, SourceKind.FOLDER)  # pictures that need not follow each other
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
 
@@ -118,6 +120,8 @@ def run(
         wanted = replace(wanted, algorithm=_algorithm(opened.manifest.name, segmenter, smoothing))
         timings, damage = _segment_all(source, segmenter, wanted, _smoother(source, smoothing))
         click.echo(_closing_line(timings, segmenter, output))
+        if source.damaged:
+            click.echo(f"{source.damaged} damaged frame{'s' * (source.damaged > 1)} left out")
     if damage:
         raise damage
 
@@ -146,11 +150,15 @@ def _algorithm(name: str, segmenter: Segmenter, smoothing: float) -> Algorithm:
 def _smoother(source: FrameSource, weight: float) -> Smoother | None:
     if not weight:
         return None
-    if source.kind in (SourceKind.IMAGE, SourceKind.FOLDER):
+    if source.kind in _STILLS:
         raise BadInput(
             f"--smoothing needs a clip or a cine, {source.path} has pictures that need not follow each other"
         )
     return Smoother(weight)
+
+
+def _tracker(source: FrameSource, segmenter: Segmenter) -> AreaTracker | None:
+    return None if source.kind in _STILLS else tracker(segmenter.preprocess)
 
 
 def _segment_all(
@@ -158,13 +166,15 @@ def _segment_all(
 ) -> tuple[list[Timing], BadInput | None]:
     """Segment frame by frame. Where the source breaks off, the results up to there stay and the error is returned."""
     timings: list[Timing] = []
+    areas = _tracker(source, segmenter)
     with ExitStack() as stack:
         # Nothing is written before the first frame is there: a bad INPUT leaves no empty OUTPUT.
         item: FrameItem | None = next(source)
         output = open_output(stack, source, wanted, segmenter.classes)
         advance = stack.enter_context(progress(source.path.name if source.path else "frames", source.length))
         while item is not None:
-            result = segmenter(item.frame, confidence=wanted.confidence or smoother is not None)
+            area = None if areas is None else areas.area(item.frame)
+            result = segmenter(item.frame, area=area, confidence=wanted.confidence or smoother is not None)
             mask, confidence = _smoothed(result, smoother)
             found = measure(mask, segmenter.classes, item.pixel_size_mm)
             output.write(Outcome(item, mask, found, confidence))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import itertools
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -141,6 +142,20 @@ def test_a_truncated_clip_keeps_its_results_and_fails(bundle: Path, tmp_path: Pa
     masks = len(list((tmp_path / "out" / "masks").iterdir()))
     assert 10 < masks < 40
     assert len(rows(tmp_path / "out" / "results.csv")) == masks
+
+
+def test_damaged_frames_are_counted_in_the_closing_lines(bundle: Path, tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "d.avi", 12)
+    data = bytearray(clip.read_bytes())
+    pictures = [match.start() for match in re.finditer(rb"\xff\xd8\xff", bytes(data))]
+    for start, end in (pictures[4:6], pictures[7:9]):
+        data[start : end - 8] = bytes(end - 8 - start)  # all but the header of the next chunk
+    clip.write_bytes(data)
+    done = edgeseg(bundle, clip, "-o", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-2].startswith("10 frames, ")
+    assert done.stdout.splitlines()[-1] == "2 damaged frames left out"
+    assert len(rows(tmp_path / "out" / "results.csv")) == 10
 
 
 def test_a_second_run_leaves_no_old_masks(bundle: Path, images: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from click.testing import Result
 import edgeseg
 from edgeseg import BundleError, metrics, samples
 from edgeseg.dataset import read_folder
-from edgeseg.frames import read_image
+from edgeseg.frames import open_frames, read_image
 from edgeseg.preprocess import area_of, to_input
 from edgeseg.scan_area import cut
 from edgeseg.types import Box, Frame, Mask, Preprocess, ScanArea
@@ -161,6 +161,46 @@ def test_a_recipe_with_such_an_area_too(invoke: Invoke, screens: Path, tmp_path:
     assert result.exit_code == 1
     assert result.stderr.count("\n") == 1
     assert str(recipe) in result.stderr
+
+
+def test_run_holds_the_area_of_a_clip_and_looks_anew_in_every_picture(
+    invoke: Invoke, detecting: Path, heads: list[tuple[Frame, Mask]], screen: Screen, tmp_path: Path
+) -> None:
+    first, moved = (screen(heads[0][0], **place)[0] for place in ({}, {"left": 60, "top": 300}))
+    clip, folder = tmp_path / "clip.avi", tmp_path / "pictures"
+    folder.mkdir()
+    writer = cv2.VideoWriter(str(clip), cv2.VideoWriter.fourcc(*"MJPG"), 10, (1280, 960))
+    for index in range(12):
+        picture = first if index < 10 else moved
+        writer.write(picture[..., ::-1])
+        cv2.imwrite(str(folder / f"{index:02}.png"), picture[..., ::-1])
+    writer.release()
+    held, anew = (ends(invoke, detecting, source, tmp_path / f"of {source.stem}") for source in (clip, folder))
+    with (
+        open_frames(clip) as source,
+        edgeseg.load(detecting, runtime="onnxruntime", precision="fp32") as segmenter,
+    ):
+        area = segmenter(next(source).frame).area  # as compressed
+        assert area is not None
+        np.testing.assert_array_equal(anew[1], segmenter(moved).mask)
+    assert metrics.dice(held[0], anew[0]) > 0.95
+    assert not held[1][cut_away(area)].any()
+    assert anew[1][cut_away(area)].any()
+
+
+def ends(invoke: Invoke, bundle: Path, source: Path, output: Path) -> tuple[Mask, Mask]:
+    """The first and last mask of `edgeseg run`."""
+    words = ("--runtime", "onnxruntime", "--precision", "fp32")
+    result = invoke("run", bundle, source, "-o", output, *words)
+    assert result.exit_code == 0, result.output
+    found = sorted((output / "masks").iterdir())
+    return read_image(found[0]), read_image(found[-1])
+
+
+def cut_away(area: Box) -> Mask:
+    outside = np.ones((960, 1280), np.bool_)
+    cut(outside, area)[...] = False
+    return outside
 
 
 def test_a_manifest_with_such_an_area_is_refused(detecting: Path) -> None:

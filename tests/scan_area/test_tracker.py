@@ -7,9 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 
+from edgeseg.errors import BadInput
 from edgeseg.frames import open_frames
-from edgeseg.scan_area import AreaTracker, whole
+from edgeseg.scan_area import AreaTracker, find_area, whole
 from edgeseg.types import Box, Frame, Mask, ScanArea
 
 Shared = Callable[[str], Path]
@@ -67,3 +69,15 @@ def test_a_fixed_area_follows_the_size_of_the_frame() -> None:
     tracker = AreaTracker(ScanArea(False, 0.5, 0.0, 0.5, 1.0))
     assert tracker.area(np.zeros((10, 20), np.uint8)) == Box(10, 0, 10, 10)
     assert tracker.area(np.zeros((6, 8, 3), np.uint8)) == Box(4, 0, 4, 6)
+
+
+@pytest.mark.parametrize("area", [DETECT, ScanArea(False, 0.5, 0.0, 0.5, 1.0)])
+@pytest.mark.parametrize(
+    "frame",
+    ["frame", np.zeros((4, 4)), *(np.zeros(shape, np.uint8) for shape in ((4, 4, 4), (4,), (0, 4), (1, 40_000)))],
+)
+def test_what_is_no_frame_is_said_to_be_none(frame: Frame, area: ScanArea) -> None:
+    with pytest.raises(BadInput, match=r"^frame "):
+        AreaTracker(area).area(frame)
+    with pytest.raises(BadInput, match=r"^frame "):
+        find_area(frame, area)
