@@ -64,7 +64,7 @@ class Stream:
     @property
     def stats(self) -> StreamStats:
         """What happened so far; to be asked from any thread, also after the end."""
-        return self._core.stats(self._source.damaged, self._source.lost)
+        return self._core.stats(self._source)
 
     def start(self) -> None:
         """Warm the segmenters up, each in its own thread, and begin to capture; `with` does it.

@@ -16,6 +16,7 @@ from time import monotonic
 from typing import Protocol
 
 from edgeseg.errors import StreamFailed
+from edgeseg.frame_source import FrameSource
 from edgeseg.runtimes.segmenter import Segmentation
 from edgeseg.runtimes.stream_outbox import Arrival, Outbox
 from edgeseg.runtimes.stream_result import StreamResult, StreamStats, Switch
@@ -181,10 +182,10 @@ class Core:
                     return None
                 self._ready.wait(None if timeout_s is None else left_s)
 
-    def stats(self, damaged: int, lost: int) -> StreamStats:
+    def stats(self, source: FrameSource) -> StreamStats:
         """The counts so far."""
         with self._lock:
-            return self._outbox.stats(damaged, lost)
+            return self._outbox.stats(source)
 
     def end(self, error: Exception | None = None) -> None:
         """Let every thread come to its end; frames that have no result yet are dropped."""

@@ -8,7 +8,7 @@ from time import monotonic
 
 import numpy as np
 
-from edgeseg.frame_source import FrameItem
+from edgeseg.frame_source import FrameItem, FrameSource
 from edgeseg.runtimes.segmenter import Segmentation
 from edgeseg.runtimes.stream_result import Freshness, StreamResult, StreamStats, Switch
 from edgeseg.runtimes.stream_schedule import Schedule
@@ -73,8 +73,8 @@ class Outbox:
         """The oldest result that waits."""
         return self._results.popleft() if self._results else None
 
-    def stats(self, damaged: int, lost: int) -> StreamStats:
-        """All counts; those of the source are given."""
+    def stats(self, source: FrameSource) -> StreamStats:
+        """All counts, with those of the source."""
         return StreamStats(
             captured=self.captured,
             fresh=self._made[Freshness.FRESH],
@@ -83,8 +83,9 @@ class Outbox:
             unread=self._unread,
             late=self._late,
             overtaken=self.overtaken,
-            damaged=damaged,
-            lost=lost,
+            damaged=source.damaged,
+            lost=source.lost,
+            skipped=source.skipped,
             frozen=self._frozen,
             switches=tuple(self.switches),
         )

@@ -124,6 +124,7 @@ class StreamStats:
         overtaken: answers of the engine that came after the stale result of their frame.
         damaged: frames that the source could not decode and went past.
         lost: how often the source went away and came back.
+        skipped: frames (of a replay: due times) that the source could not keep, because nobody took them in time.
         frozen: results on a picture that stood still.
         switches: changes of the segmenter.
     """
@@ -137,5 +138,6 @@ class StreamStats:
     overtaken: int = 0
     damaged: int = 0
     lost: int = 0
+    skipped: int = 0
     frozen: int = 0
     switches: tuple[Switch, ...] = ()

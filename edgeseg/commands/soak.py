@@ -111,7 +111,7 @@ def _soak(asked: _Asked, signals: EndSignals) -> tuple[SoakReport, EdgesegError 
         for line in setup.notes:
             click.echo(line)
         telemetry = stack.enter_context(Telemetry())
-        run = SoakRun(asked.plan, setup.source, setup.period_ms, telemetry, burning.pids)
+        run = SoakRun(asked.plan, setup.period_ms, telemetry, burning.pids)
         stream = stack.enter_context(Stream(setup.source, setup.chain, StreamOptions(request.deadline_ms)))
         reason, error = _take(run, stream, signals, asked.plan)
         hogs_lost = burning.lost if asked.hogs else None

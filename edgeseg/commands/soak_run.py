@@ -12,7 +12,6 @@ from edgeseg.boards.telemetry import Telemetry
 from edgeseg.commands.latency_histogram import LatencyHistogram
 from edgeseg.commands.process_figures import process_figures
 from edgeseg.commands.soak_windows import Window, WindowRecorder, Windows
-from edgeseg.frames import FrameSource
 from edgeseg.runtimes.stream_result import StreamResult, StreamStats
 
 _WINDOW_S = 60.0
@@ -55,14 +54,11 @@ class SoakRun:
         latency: of all results after the warm-up.
     """
 
-    def __init__(
-        self, plan: SoakPlan, source: FrameSource, period_ms: float, telemetry: Telemetry, without: Collection[int]
-    ) -> None:
+    def __init__(self, plan: SoakPlan, period_ms: float, telemetry: Telemetry, without: Collection[int]) -> None:
         """Prepare; everything that grows with the length of the soak is allocated here.
 
         Args:
             plan: how long, and in which windows.
-            source: what the stream reads, which counts what it had to leave out.
             period_ms: between two frames.
             telemetry: of this board.
             without: processes of this one's family that are no part of what is measured.
@@ -70,7 +66,6 @@ class SoakRun:
         self.windows = Windows(plan.windows + 1)
         self.latency = LatencyHistogram()
         self._plan = plan
-        self._source = source
         self._recorder = WindowRecorder(period_ms)
         self._telemetry = telemetry
         self._without = without
@@ -121,6 +116,6 @@ class SoakRun:
         self._recorder.sample(process_figures(self._without), self._telemetry.read())
 
     def _close(self, stats: StreamStats, now_s: float) -> Window:
-        window = self._recorder.close(stats, self._source.skipped, now_s)
+        window = self._recorder.close(stats, now_s)
         self.windows.append(window)
         return window

@@ -15,7 +15,7 @@ from edgeseg.commands.latency_histogram import LatencyHistogram
 from edgeseg.commands.process_figures import ProcessFigures
 from edgeseg.runtimes.stream_result import Freshness, StreamResult, StreamStats
 
-_COUNTS = ("fresh", "stale", "late", "dropped", "unread", "damaged", "lost")
+_COUNTS = ("fresh", "stale", "late", "dropped", "skipped", "unread", "damaged", "lost")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +26,7 @@ class Window:
         index: 0 is the warm-up, which counts for nothing.
         seconds: that it took.
         missed: results that were late or stale.
-        fresh, stale, late, dropped, unread, damaged, lost, switches: as `StreamStats`, of this window.
-        skipped: due times that passed before the source was read again, as `FrameSource.skipped`.
+        fresh, stale, late, dropped, skipped, unread, damaged, lost, switches: as `StreamStats`, of this window.
         p50_ms, p90_ms, p99_ms, p999_ms, max_ms: of the latency from capture to result.
         jitter_ms: 99th percentile of the difference between the interval of two results and the period.
         own_mib, pss_mib, rss_mib: as `ProcessFigures`, median of the samples; of this process and its engines', without
@@ -108,7 +107,6 @@ class WindowRecorder:
         self._period_ms = period_ms
         self._index = 0
         self._before = StreamStats()
-        self._skipped = 0
         self._last_s: float | None = None
         self._clear(0.0)
 
@@ -136,15 +134,14 @@ class WindowRecorder:
         self._processes.append(processes)
         self._readings.append(reading)
 
-    def close(self, stats: StreamStats, skipped: int, now_s: float) -> Window:
-        """The window until now; the next one begins. `skipped` is the source's, since its start."""
+    def close(self, stats: StreamStats, now_s: float) -> Window:
+        """The window until now; the next one begins."""
         counts = {name: getattr(stats, name) - getattr(self._before, name) for name in _COUNTS}
         window = Window(
             index=self._index,
             seconds=now_s - self._start_s,
             missed=self._missed,
             switches=len(stats.switches) - len(self._before.switches),
-            skipped=skipped - self._skipped,
             **counts,
             p50_ms=self._latency.percentile(50),
             p90_ms=self._latency.percentile(90),
@@ -161,7 +158,7 @@ class WindowRecorder:
             throttled=_count([r.throttled for r in self._readings]),
         )
         self._index += 1
-        self._before, self._skipped = stats, skipped
+        self._before = stats
         self._clear(now_s)
         return window
 

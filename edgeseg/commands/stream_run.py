@@ -149,7 +149,7 @@ class StreamRun:
     ) -> None:
         drawn: dict[str, Any] = {"written": drawing.written, "left_out": drawing.left_out} if drawing else {}
         summary = summary_record(self._figures, stream.stats, reason, error)
-        summary |= {"skipped": setup.source.skipped, "written": None, "left_out": None} | drawn
+        summary |= {"written": None, "left_out": None} | drawn
         if self._console:
             for line in closing_lines(summary, setup.deadline_ms):
                 say(self._console, line)

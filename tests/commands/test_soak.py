@@ -111,7 +111,7 @@ def test_measuring_for_hours_takes_no_more_memory() -> None:
                 recorder.record(result(index), index)
                 total.record(index)
             recorder.sample(ProcessFigures(1.0, 1.0, 1.0, 3, 1), Reading(0.0))
-            windows.append(recorder.close(StreamStats(), 0, 0.0))
+            windows.append(recorder.close(StreamStats(), 0.0))
 
     tracemalloc.start()
     minutes(10)
@@ -144,7 +144,7 @@ def test_a_window_has_its_own_counts_only() -> None:
     recorder.sample(ProcessFigures(100.0, 110.0, 120.0, 12, 1), Reading(0.0, temperature_c=50.0, throttled=False))
     recorder.sample(ProcessFigures(102.0, 110.0, 120.0, 14, 1), Reading(1.0, temperature_c=61.0, throttled=True))
     switch = Switch(3, "a", "b", "hung")
-    first = recorder.close(StreamStats(fresh=12, stale=1, late=1, dropped=4, switches=(switch,)), 2, 11.0)
+    first = recorder.close(StreamStats(fresh=12, stale=1, late=1, dropped=4, skipped=2, switches=(switch,)), 11.0)
     assert (first.index, first.seconds, first.name) == (0, 1.0, "warm-up")
     assert (first.fresh, first.stale, first.late, first.missed, first.dropped, first.skipped) == (12, 1, 1, 2, 4, 2)
     assert first.switches == 1
@@ -153,7 +153,7 @@ def test_a_window_has_its_own_counts_only() -> None:
     assert first.jitter_ms == pytest.approx(60.0, rel=0.01)  # 100 ms between two results instead of 40
     assert (first.own_mib, first.descriptors, first.temperature_c, first.throttled) == (101.0, 14, 61.0, 1)
     assert first.clock_mhz is None
-    second = recorder.close(StreamStats(fresh=20, stale=1, late=1, dropped=5, switches=(switch,)), 2, 12.0)
+    second = recorder.close(StreamStats(fresh=20, stale=1, late=1, dropped=5, skipped=2, switches=(switch,)), 12.0)
     assert (second.index, second.fresh, second.stale, second.missed, second.dropped) == (1, 8, 0, 0, 1)
     assert (second.skipped, second.switches, second.p50_ms, second.throttled) == (0, 0, None, None)
 

@@ -251,6 +251,16 @@ def test_a_clip_that_breaks_off_gives_its_results_and_one_line(bundle: Path, cli
     assert len(list((tmp_path / "out" / "masks").iterdir())) == len(results)
 
 
+@pytest.mark.parametrize("source", ["pipe:-", "pipe:-?width=32&height=24"])
+def test_a_source_that_ends_before_its_first_frame(bundle: Path, source: str) -> None:
+    done = edgeseg(bundle, source, "--json", stdin=subprocess.DEVNULL)
+    assert done.returncode == 1
+    assert one_line(done.stderr) == "error: pipe:- ended before its first frame\n"
+    start, *found = map(json.loads, done.stdout.splitlines())
+    assert start["live"]
+    assert [(r["kind"], r["reason"], r["captured"]) for r in found] == [("summary", "error", 0)]
+
+
 @pytest.mark.parametrize(
     ("source", "said"),
     [("camera:99", "camera:99 cannot be opened"), ("nowhere.mp4", "nowhere.mp4"), ("gopher://x", "no protocol")],
