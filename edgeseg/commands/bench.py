@@ -31,6 +31,7 @@ from edgeseg.preprocess import to_input
 from edgeseg.types import Array, Bundle, Frame
 
 _FRAMES = 16
+_TELEMETRY_HZ = 10.0
 
 
 @click.command(
@@ -99,13 +100,18 @@ def bench_bundle(
 ) -> int:
     """Measure and print; the exit code is 1 where an artifact failed. The arguments are those of the command."""
     from edgeseg.boards.detect import describe
+    from edgeseg.boards.sampler import Sampler
+    from edgeseg.boards.telemetry import Telemetry
 
     with load_candidates(bundle, runtimes, device, threads) as (candidates, missing):
         report = Report(name or str(bundle.path), describe())
         baselines = torch_candidates(source, options or {}, bundle, threads) if source else []
         compare_candidates(bundle, candidates, baselines, report, data, split)
         candidates += baselines
-        measure_latency(candidates, timing_frames(bundle, data, split), rounds, repeats)
+        frames = timing_frames(bundle, data, split)
+        with Telemetry() as telemetry, Sampler(telemetry, _TELEMETRY_HZ) as sampler:
+            measure_latency(candidates, frames, rounds, repeats)
+        report.telemetry = msgspec.to_builtins(sampler.summary())
         fill_execution(candidates)
     measure_footprints(candidates, threads)
     report.rows += missing

@@ -12,6 +12,7 @@ import msgspec
 from edgeseg.boards.detect import Board, describe, detect
 from edgeseg.boards.profile import Figure, Profile, profile, profile_folders, profiles
 from edgeseg.boards.telemetry import Reading, Telemetry
+from edgeseg.commands.json_file import write_json
 from edgeseg.commands.table import print_table
 from edgeseg.errors import BadInput, BoardError
 
@@ -132,10 +133,7 @@ def _write_json(path: Path, board: Board, reading: Reading) -> None:
         **msgspec.to_builtins(board),
         "reading": msgspec.to_builtins(reading, str_keys=True),
     }
-    try:
-        path.write_bytes(msgspec.json.format(msgspec.json.encode(document)) + b"\n")
-    except OSError as error:
-        raise BadInput(f"{path} cannot be written: {error.strerror}") from error
+    write_json(path, document)
 
 
 def _readable(reading: Reading) -> str:

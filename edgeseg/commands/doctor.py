@@ -17,7 +17,8 @@ from edgeseg.boards.profile import Profile, profile_folders, profiles
 from edgeseg.boards.telemetry import Reading, Telemetry
 from edgeseg.commands.boards import profiles_option
 from edgeseg.commands.engine_probe import engine_states
-from edgeseg.errors import BadInput, BoardError
+from edgeseg.commands.json_file import write_json
+from edgeseg.errors import BoardError
 
 _LIVE = Path("/")
 _WATCH_S = 0.5  # counters of throttling tell of what happens between two readings
@@ -95,7 +96,4 @@ def _write_json(path: Path, machine: Machine, findings: Sequence[Finding]) -> No
         "findings": [msgspec.to_builtins(finding) for finding in findings],
         "engines": [msgspec.to_builtins(engine) | {"works": engine.works} for engine in machine.engines],
     }
-    try:
-        path.write_bytes(msgspec.json.format(msgspec.json.encode(document)) + b"\n")
-    except OSError as error:
-        raise BadInput(f"{path} cannot be written: {error.strerror}") from error
+    write_json(path, document)

@@ -12,11 +12,11 @@ import msgspec
 
 from edgeseg import plugins
 from edgeseg.bundle import open_bundle
+from edgeseg.commands.json_file import write_json
 from edgeseg.commands.layer_error import ErrorRow, compare_layers, print_errors
 from edgeseg.commands.measuring import in_a_folder
 from edgeseg.commands.profiling import ProfileReport, print_profile, profile_bundle
 from edgeseg.commands.table import print_table
-from edgeseg.durable import write_file
 from edgeseg.errors import BadInput
 from edgeseg.evidence import Parity
 from edgeseg.metrics import SQNR_LIMIT_DB
@@ -111,7 +111,7 @@ def _write(
         "profile": report,
         "errors": errors,
     }
-    write_file(path, msgspec.json.format(msgspec.json.encode(content)) + b"\n")
+    write_json(path, content)
 
 
 def _described(bundle: Bundle) -> dict[str, Any]:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
-import msgspec
-
+from edgeseg.commands.json_file import write_json
 from edgeseg.commands.table import Cell, print_table
-from edgeseg.durable import write_file
 from edgeseg.evidence import Execution, Parity, Stratum
 from edgeseg.gates import Judged
 from edgeseg.metrics import SQNR_LIMIT_DB
@@ -84,18 +83,19 @@ SHARED_WITH_PARITY = tuple({f.name for f in fields(Row)} & {f.name for f in fiel
 
 @dataclass(slots=True)
 class Report:
-    """What `--json` writes."""
+    """What `--json` writes; `telemetry` is of the board while the latency was measured."""
 
     bundle: str
     board: str
     rows: list[Row] = field(default_factory=list)
     reference: str = ""
     data: str | None = None
+    telemetry: dict[str, Any] | None = None
     schema: int = 1
 
     def write(self, path: Path) -> None:
         """Write as JSON, whole or not at all."""
-        write_file(path, msgspec.json.format(msgspec.json.encode(self)) + b"\n")
+        write_json(path, self)
 
 
 def print_rows(title: str, rows: Sequence[Row]) -> None:

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 
+from edgeseg.commands.json_file import write_json
 from edgeseg.commands.latency_histogram import LatencyHistogram
 from edgeseg.commands.soak_verdict import Drift, Judgement, drift, passed
 from edgeseg.commands.soak_windows import Window
 from edgeseg.commands.stream_figures import PERCENTS
 from edgeseg.commands.table import Cell, print_table
-from edgeseg.durable import write_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +47,7 @@ class SoakReport:
 
     def write(self, path: Path) -> None:
         """Write as JSON, whole or not at all."""
-        write_file(path, msgspec.json.format(msgspec.json.encode(self.document())) + b"\n")
+        write_json(path, self.document())
 
     def document(self) -> dict[str, Any]:
         """What `--json` writes; see docs/json.md."""

@@ -33,6 +33,10 @@ def test_every_artifact_and_the_source_are_measured(
     source = ("--source", *tiny_args)
     result = invoke("bench", bundle, "--data", frames, *source, "--json", tmp_path / "b.json", *SHORT)
     assert result.exit_code == 0, result.output
+    telemetry = json.loads((tmp_path / "b.json").read_text())["telemetry"]
+    assert telemetry["samples"] >= 1
+    assert telemetry["spreads"]["memory_available_bytes"]["least"] > 1e6
+    assert 0 < telemetry["cost"] < 1
     rows = read(tmp_path / "b.json")
     artifacts = [r for r in rows if r["format"] != "torch"]
     assert {(r["format"], r["precision"]) for r in artifacts} == {
