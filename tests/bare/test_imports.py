@@ -38,6 +38,16 @@ def test_type_checkers_know_the_same_names():
     assert all(getattr(edgeseg, name).__name__ == name for name in found)
 
 
+def test_every_module_of_the_device_side_is_under_contract():
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    layers, device = ({*re.findall(r"edgeseg\.\w+", str(contract))} for contract in contracts)
+    folder = ROOT / "edgeseg"
+    found = (*folder.glob("[!_]*.py"), *(path.parent for path in folder.glob("*/__init__.py")))
+    modules = {f"edgeseg.{path.stem}" for path in found}
+    assert layers == modules
+    assert device == modules - {"edgeseg.cli", "edgeseg.commands", "edgeseg.converters"}
+
+
 def test_opening_a_bundle_imports_no_engine_and_no_opencv():
     modules = imported_by("import edgeseg; edgeseg.open_bundle, edgeseg.EdgesegError")
     assert "edgeseg.bundle" in modules
