@@ -64,13 +64,14 @@ def test_turns_are_interleaved_and_every_other_one_backwards(script) -> None:
     made: list[str] = []
 
     def calls(name: str, seconds: float):
-        return lambda count: (made.append(name), [seconds] * count)[1]
+        return lambda count: (made.append(f"{name}{count}"), [seconds] * count)[1]
 
     turns = script("in_turns")
-    times = turns.in_turns({"a": calls("a", 1e-6), "b": calls("b", 3e-6)}, 4, 10)
-    assert "".join(made) == "baabbaab"
-    assert times["b"].p50 == pytest.approx([3.0] * 4)
-    assert turns.difference(times["b"].p50, times["a"].p99) == pytest.approx(2.0)
+    times = turns.in_turns({"a": calls("a", 0.001), "b": calls("b", 0.003)}, 31)
+    assert "".join(made) == "a5b5" + "b10a10" + "a10b10" + "b10a10" + "a10b10"
+    assert times["b"].p50 == pytest.approx([3000.0] * 4)
+    assert times["b"].typical == times["b"].p99 == pytest.approx(3000)
+    assert turns.difference(times["b"], times["a"]) == pytest.approx(2000)
 
 
 def test_a_turn_times_each_call_and_warms_up_first(script) -> None:
@@ -82,7 +83,7 @@ def test_a_turn_times_each_call_and_warms_up_first(script) -> None:
 
 
 def test_one_command_prints_and_writes_every_line(bundle: Path, tmp_path: Path) -> None:
-    command = [sys.executable, TOOLS / "segmenter_overhead.py", bundle, "--rounds", 1, "--count", 3]
+    command = [sys.executable, TOOLS / "segmenter_overhead.py", bundle, "--calls", 5]
     command += ["--json", tmp_path / "overhead.json"]
     done = subprocess.run([str(c) for c in command], capture_output=True, text=True, check=False)
     assert done.returncode in (0, 1), done.stderr
