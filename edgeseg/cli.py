@@ -112,6 +112,8 @@ def main() -> None:
     Try it:            edgeseg demo -o demo
     Your own model:    edgeseg convert model.safetensors --calibration frames -o head.edgeseg
     On the device:     edgeseg run head.edgeseg clip.mp4 -o masks
+    Live:              edgeseg stream head.edgeseg camera:0
+    What is wrong:     edgeseg doctor
     """
 
 

@@ -46,7 +46,9 @@ def list_boards(folder: Path | None) -> None:
     print_table("", ["board", "title", "architecture", "runtimes to try", "ran here"], rows)
 
 
-@boards.command(epilog="Example:  edgeseg boards show raspberry-pi-5")
+@boards.command(
+    epilog="Example:  edgeseg boards show raspberry-pi-5", short_help="Show one profile: engines, limits, figures."
+)
 @click.argument("name")
 @profiles_option
 def show(name: str, folder: Path | None) -> None:

@@ -31,28 +31,54 @@ hil.add_command(emulate)
 
 
 @hil.command(
-    "run", epilog="Example:  edgeseg hil run --env lab.toml --board cart-1 --board cart-2 *.edgeseg -o station"
+    "run",
+    epilog="\b\nExample:\n  edgeseg hil run --env lab.toml --board cart-1 *.edgeseg -o station",
+    short_help="Prove bundles on boards, and record it.",
 )
 @click.argument("bundles", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--board",
     "names",
     multiple=True,
-    help='Of the environment, emulated, or "local"; repeatable. All of --env without.',
+    metavar="NAME",
+    help='A board of --env, an emulated one, or "local"; repeatable. By default all of --env.',
 )
-@click.option("--env", "environment", type=click.Path(path_type=Path), help="The environment, TOML: see docs/hil.md.")
+@click.option(
+    "--env", "environment", type=click.Path(path_type=Path), help="The boards of a lab, TOML: see docs/hil.md."
+)
 @click.option(
     "-o",
     "--output",
     type=click.Path(path_type=Path),
     default=Path("station"),
     show_default=True,
-    help="Folder of the record.",
+    help="Folder of the station record.",
 )
-@click.option("--resume", type=click.Path(path_type=Path), metavar="RECORD", help="Go on with a record.jsonl.")
-@click.option("--wait", type=_POSITIVE, default=0.0, metavar="SECONDS", help="For a board that another runner has.")
-@click.option("--retries", type=click.IntRange(0), default=2, show_default=True, help="After a lost connection.")
-@click.option("--quarantine", type=click.IntRange(1), default=3, show_default=True, help="After so many of them.")
+@click.option("--resume", type=click.Path(path_type=Path), metavar="RECORD", help="Go on with this record.jsonl.")
+@click.option(
+    "--wait",
+    type=_POSITIVE,
+    default=0.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long a board that another runner has is waited for.",
+)
+@click.option(
+    "--retries",
+    type=click.IntRange(0),
+    default=2,
+    show_default=True,
+    metavar="N",
+    help="How often a bundle is tried again after its connection was lost.",
+)
+@click.option(
+    "--quarantine",
+    type=click.IntRange(1),
+    default=3,
+    show_default=True,
+    metavar="N",
+    help="After how many lost connections a board is left alone.",
+)
 @click.option(
     "--reconnect",
     type=_POSITIVE,
@@ -74,8 +100,8 @@ def run(
 ) -> int:
     """Prove every one of BUNDLES on every board: deploy, verify, warm up, bench, soak, collect.
 
-    Boards work in parallel, each for one runner at a time. What happens is in the station record, DIR/record.jsonl, as
-    it happens, and in DIR/junit.xml at the end. The exit code is 1 unless every bundle passed on every board.
+    Boards work in parallel, each for one runner at a time. What happens is in the station record, OUTPUT/record.jsonl,
+    as it happens, and in OUTPUT/junit.xml at the end. The exit code is 1 unless every bundle passed on every board.
     """
     from edgeseg.boards.hil.bundles import read_candidate
     from edgeseg.boards.hil.harness import RunOptions, run_suite

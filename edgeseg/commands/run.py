@@ -49,10 +49,10 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.argument("input", type=click.Path(path_type=Path))
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="A folder, a clip or a .dcm file.")
 @click.option("--runtime", type=click.Choice(["auto", *RUNTIMES]), default="auto", show_default=True, help="Engine.")
-@click.option("--device", default="auto", show_default=True, help="A device of the engine.")
-@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="CPU threads of the engine.")
+@click.option("--device", default="auto", show_default=True, metavar="NAME", help="A device of the engine.")
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, metavar="N", help="CPU threads.")
 @click.option("--precision", type=click.Choice([str(p) for p in Precision]), help="Only artifacts of this precision.")
-@isolate_option(False, "Run the engine in a process of its own, with limits and in a sandbox.")
+@isolate_option(False, "Run the engine in a process of its own, in a sandbox; off by default.")
 @click.option("--strict", is_flag=True, help="Fail where the engine uses another device or precision, or falls back.")
 @click.option("--self-test", is_flag=True, help="Run the golden frames first; fail where they come out otherwise.")
 @click.option("--csv", "csv_file", type=_FILE, help="Where the figures go; by default OUTPUT/results.csv.")
@@ -90,13 +90,15 @@ def run(
     INPUT is an image, a folder of images (or of images/), a clip (MP4, AVI, MKV) or a DICOM file. A folder OUTPUT gets
 
     \b
-      masks/NAME.png     class indices, for programs: 0 is the background, so they look black
-      overlays/NAME.png  the frame with every class filled and outlined, for people
-      results.csv        time, area and, where the pixel size is known, mm2 and the ellipse's circumference
-      confidence/NAME_CLASS.png, contours.json, segmentation.dcm   where asked for
+      masks/NAME.png     for programs: class indices, which look black
+      overlays/NAME.png  for people: the frame, every class filled and outlined
+      results.csv        time and area; mm2 and the circumference of the
+                         ellipse where the pixel size is known
+      confidence/NAME_CLASS.png, contours.json, segmentation.dcm where asked for
 
     An OUTPUT that ends in .mp4 or .avi becomes a clip of the overlays, at the rate of INPUT, else 10 frames a second.
-    One that ends in .dcm becomes a DICOM Segmentation object, which refers to the DICOM file INPUT.
+    One that ends in .dcm becomes a DICOM Segmentation object, which refers to the DICOM file INPUT. Live sources are
+    for `edgeseg stream`.
     """
     # Imported here: `edgeseg run --help` needs no runtime.
     from edgeseg.runtimes.segmenter import load

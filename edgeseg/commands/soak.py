@@ -29,22 +29,29 @@ if TYPE_CHECKING:
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 _POSITIVE = click.FloatRange(min=0, min_open=True)
+_COUNT: dict[str, Any] = {"type": click.IntRange(0), "show_default": True, "metavar": "N"}
 
 
 @click.command(
-    epilog="Example: edgeseg soak head.edgeseg clip.mp4 --minutes 30 --hogs 2 --rt --json soak.json",
+    epilog="\b\nExample:\n  edgeseg soak head.edgeseg clip.mp4 --minutes 30 --hogs 2 --json soak.json",
     short_help="Stream for a long time and hold it to its deadlines.",
 )
 @stream_options
-@click.option("--minutes", type=_POSITIVE, default=30.0, show_default=True, help="How long, after the warm-up.")
+@click.option(
+    "--minutes", type=_POSITIVE, default=30.0, show_default=True, metavar="M", help="How long, after the warm-up."
+)
 @click.option(
     "--warm-up", "warm_up_s", type=_POSITIVE, metavar="SECONDS", help="Before that; a minute, less for a short soak."
 )
-@click.option("--hogs", type=click.IntRange(0), default=0, show_default=True, help="CPU hogs to burn beside it.")
-@click.option("--max-p999", "p999_ms", type=_POSITIVE, metavar="MS", help="Of the latency; the deadline by default.")
-@click.option("--max-missed", type=click.IntRange(0), default=0, show_default=True, help="Results late or stale.")
-@click.option("--max-dropped", type=click.IntRange(0), default=0, show_default=True, help="Frames without a result.")
-@click.option("--max-drift", type=_POSITIVE, metavar="MIB", default=1.0, show_default=True, help="Growth of memory.")
+@click.option("--hogs", default=0, help="Processes that keep a CPU busy each, to burn beside it.", **_COUNT)
+@click.option(
+    "--max-p999", "p999_ms", type=_POSITIVE, metavar="MS", help="The most allowed as p99.9; the deadline by default."
+)
+@click.option("--max-missed", default=0, help="The most results late or stale.", **_COUNT)
+@click.option("--max-dropped", default=0, help="The most frames without a result.", **_COUNT)
+@click.option(
+    "--max-drift", type=_POSITIVE, metavar="MIB", default=1.0, show_default=True, help="The most that memory may grow."
+)
 @click.option("--json", "json_path", type=_FILE, help="Where the figures go as well.")
 def soak(
     minutes: float,

@@ -19,8 +19,8 @@ _POSITIVE = click.FloatRange(min=0, min_open=True)
 
 
 @click.command(
-    epilog="Example: edgeseg stream head.edgeseg camera:0; a recorded clip as if it were live, for a program: "
-    "edgeseg stream head.edgeseg clip.mp4 --fps 30 --json",
+    epilog="\b\nExample:  edgeseg stream head.edgeseg camera:0;\n"
+    "a recorded clip as if it were live, for a program:\n  edgeseg stream head.edgeseg clip.mp4 --fps 30 --json",
     short_help="Segment a live source, every result within its deadline.",
 )
 @stream_options
@@ -32,11 +32,13 @@ _POSITIVE = click.FloatRange(min=0, min_open=True)
     default=0.0,
     show_default=True,
     metavar="W",
-    help="Weight of the past in every pixel.",
+    help="Weight of the frames before, 0 (none) to below 1.",
 )
 @click.option("--frames", type=click.IntRange(1), metavar="N", help="End after so many results.")
 @click.option("--seconds", type=_POSITIVE, metavar="S", help="End after so many seconds.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="A folder, or a clip, as of `edgeseg run`.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="A folder or a clip for the results, as of `edgeseg run`."
+)
 @click.option(
     "--json",
     "json_target",
@@ -57,12 +59,12 @@ def stream(
 ) -> None:
     """Segment the frames of SOURCE with BUNDLE while they come, until it ends or Ctrl-C is pressed.
 
-    SOURCE is live (camera:0, /dev/video0, rtsp://..., pipe:, shm:NAME, igtl://HOST:PORT), or a clip, DICOM file or
+    SOURCE is live (camera:0, /dev/video0, rtsp://..., pipe:-, shm:NAME, igtl://HOST:PORT), or a clip, DICOM file or
     folder, which is replayed as if it were: at its own rate, or 30 frames a second.
 
     Every frame gets its result within the deadline, or is marked: a stale result has the mask of an earlier frame and
     its age; where frames come faster than the engine can take them, the newest wins. An engine that fails or hangs is
-    replaced by the next --link. The exit code is 1 where none is left or SOURCE breaks off.
+    replaced by the next --link. The exit code is 1 where none is left, or SOURCE breaks off or gives no frame at all.
     """
     if output:
         if output.suffix.lower() == DICOM_SUFFIX:

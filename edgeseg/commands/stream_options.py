@@ -58,17 +58,22 @@ def stream_options(command: Callable[..., Any]) -> Callable[..., Any]:
             multiple=True,
             metavar="RUNTIME[:PRECISION[:DEVICE]]",
             callback=_check_links,
-            help="First choice, then what takes over when it fails; by default the fastest of every engine.",
+            help="First choice; repeated, what takes over when it fails. By default the fastest of every engine.",
         ),
         click.option(
-            "--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads of each engine."
+            "--threads",
+            type=click.IntRange(1),
+            default=1,
+            show_default=True,
+            metavar="N",
+            help="CPU threads of each engine.",
         ),
         click.option(
             "--self-test/--no-self-test",
             default=True,
             help="Run the golden frames on each engine first; on by default.",
         ),
-        isolate_option(False, "Run each engine in a process of its own, with limits and in a sandbox."),
+        isolate_option(False, "Run each engine in a process of its own, in a sandbox; off by default."),
         click.option(
             "--rt", "real_time", is_flag=True, help="Real-time scheduling and locked memory, as far as permitted."
         ),
