@@ -82,7 +82,11 @@ class EmulatedBoard(msgspec.Struct, frozen=True, kw_only=True):
         """Run a command on it without its network. Raises BoardError where it fails."""
         first = self.first_pid
         namespaces = ("--mount", "--pid", "--uts", "--ipc", "--net", "--root", "--wd=/")
-        return run("nsenter", f"--target={first}", *namespaces, "--", *command)
+        enter = 'while [ "$1" != -- ]; do echo $$ > "$1" || exit 1; shift; done; shift; exec "$@"'
+        entrances = self.groups.entrances
+        return run(
+            "sh", "-c", enter, "sh", *entrances, "--", "nsenter", f"--target={first}", *namespaces, "--", *command
+        )
 
     @property
     def first_pid(self) -> int:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import re
-import secrets
 import shutil
 import signal
 import socket
@@ -158,16 +158,23 @@ def _write_config(board: EmulatedBoard, limits: str) -> None:
 def _files(board: EmulatedBoard) -> dict[str, str]:
     files = {
         "etc/hostname": f"{board.name}\n",
-        "etc/machine-id": f"{secrets.token_hex(16)}\n",
+        "etc/machine-id": f"{_machine_id(board)}\n",
         "etc/ssh/edgeseg_sshd": _SSHD,
         "etc/ssh/edgeseg_host_key": (board.folder / "host").read_text(encoding="ascii"),
         "etc/ssh/edgeseg_client_pub": (board.folder / "client.pub").read_text(encoding="ascii"),
     }
     if board.clock_s:
         # A clock of its own is in no namespace: Python's is moved instead.
-        line = f"import time; _true = time.time; time.time = lambda: _true() + {board.clock_s!r}\n"
+        # Some folders are site folders twice.
+        once = "time.time if time.time.__name__ == '<lambda>' else"
+        line = f"import time; time.time = {once} lambda true=time.time: true() + {board.clock_s!r}\n"
         files[f"{sysconfig.get_path('purelib').lstrip('/')}/edgeseg_emulated_clock.pth"] = line
     return files
+
+
+def _machine_id(board: EmulatedBoard) -> str:
+    """The same after the next start, and another for the next board of that name."""
+    return hashlib.sha256((board.folder / "host.pub").read_bytes()).hexdigest()[:32]
 
 
 def _kept() -> list[str]:

@@ -194,13 +194,19 @@ class BundleRun:
         return status, reason
 
     def _collect(self) -> None:
-        """See what the work did to the board, and leave nothing on its disk. Raises BoardError where memory ran out."""
+        """See what the work did to the board, and leave nothing on its disk.
+
+        Raises BoardError where the figures do not hold: memory ran out, or the board became another one.
+        """
         facts = self._connection.facts(bundle=self._candidate.name, step="collect")
         before, self.facts = self.facts, facts
         self._write("after", facts=msgspec.to_builtins(facts))
+        name = self._connection.entry.name
         if (killed := (facts.oom_kills or 0) - (before.oom_kills or 0)) > 0 and facts.boot_id == before.boot_id:
-            name = self._connection.entry.name
             raise BoardError(f"{name} ran out of memory and killed {killed} processes in the middle")
+        if changed := {k: v for k, v in facts.conditions.items() if v != before.conditions[k]}:
+            what = ", ".join(f"{key} from {before.conditions[key]} to {value}" for key, value in changed.items())
+            raise BoardError(f"{name} changed in the middle, {what}: the figures are of no one board, measure again")
 
     def _write(self, event: str, **fields: Any) -> None:
         about = {"bundle": self._candidate.name, "digest": self._candidate.digest}

@@ -48,6 +48,7 @@ class BoardFacts(msgspec.Struct, frozen=True, kw_only=True):
         time_unix: by its clock.
         work_free_bytes: of the disk that the harness's folder is on.
         trusted_keys: ids of the keys that it trusts; None where it trusts any bundle.
+        own_bytes: of memory that the probe itself had, and that is free when it has ended.
         oom_kills: processes of its control group, or of the machine, that were killed for want of memory.
         emulation: what holds the limits of an emulated board, as in "cgroup v1"; "" for any other.
     """
@@ -64,6 +65,7 @@ class BoardFacts(msgspec.Struct, frozen=True, kw_only=True):
     time_unix: float
     work_free_bytes: int | None
     trusted_keys: tuple[str, ...] | None
+    own_bytes: int = 0
     oom_kills: int | None = None
     emulation: str = ""
     schema: int = 1
@@ -75,9 +77,16 @@ class BoardFacts(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def memory_bytes(self) -> int | None:
-        """What a process may use: what is available now, never more than the limit of the control groups."""
-        limits = (self.reading.get("memory_available_bytes"), self.board.get("memory_bytes"))
+        """What a command may use: what was available, with what the probe itself had, within the control groups."""
+        available = self.reading.get("memory_available_bytes")
+        limits = (None if available is None else available + self.own_bytes, self.board.get("memory_bytes"))
         return min((int(limit) for limit in limits if limit is not None), default=None)
+
+    @property
+    def conditions(self) -> dict[str, Any]:
+        """What must not change while a bundle is measured."""
+        names = ("cores", "cpu_quota", "memory_limit_bytes", "power_mode")
+        return {name: self.board.get(name) for name in names} | {"governor": self.reading.get("governor")}
 
 
 def read_facts(work: Path) -> BoardFacts:
@@ -108,6 +117,7 @@ def read_facts(work: Path) -> BoardFacts:
         time_unix=time.time(),
         work_free_bytes=_free(work),
         trusted_keys=None if trusted is None else tuple(trusted),
+        own_bytes=_own_bytes(),
         oom_kills=_oom_kills(),
         emulation=_word("etc/edgeseg-emulated"),
     )
@@ -157,6 +167,11 @@ def _free(folder: Path) -> int | None:
         return shutil.disk_usage(folder).free if os.access(folder, os.W_OK) else 0
     except OSError:
         return None
+
+
+def _own_bytes() -> int:
+    found = re.search(r"^RssAnon:\s+(\d+) kB$", _word("proc/self/status"), re.MULTILINE)
+    return int(found[1]) << 10 if found else 0
 
 
 def _oom_kills() -> int | None:

@@ -81,7 +81,8 @@ class SshTransport(PipedTransport):
             "HostKeyAlias": self._alias,
             "IdentitiesOnly": "yes",
             "IdentityFile": self._entry.key,
-            "LogLevel": "ERROR",
+            # Why two sides do not find to each other is said at INFO; what commands say must stay theirs.
+            "LogLevel": "INFO" if master == "yes" else "ERROR",
             "Port": self._entry.port,
             "PreferredAuthentications": "publickey",
             "ServerAliveCountMax": _ALIVE_COUNT,

@@ -51,7 +51,7 @@ def test_an_engine_that_is_missing_is_left_out_with_the_reason(local, candidate)
             "litert needs glibc 2.34 on aarch64, local has 2.31",
         ),
         (
-            {"reading": {"memory_available_bytes": 64 * MIB}},
+            {"reading": {"memory_available_bytes": 64 * MIB}, "own_bytes": 0},
             (),
             "does not fit into the memory of local: litert needs about .* MB, local has",
         ),
@@ -71,7 +71,7 @@ def test_a_bundle_for_other_engines(local, candidate):
 
 
 def test_memory_for_one_engine_at_a_time(local, candidate):
-    fitness = check_fitness(local, facts_of(reading={"memory_available_bytes": 180 * MIB}), candidate, ())
+    fitness = check_fitness(local, facts_of(reading={"memory_available_bytes": 200 * MIB}), candidate, ())
     assert len(fitness.plan.groups) > 1
     assert all(len(group) == 1 for group in fitness.plan.groups)
     assert "one after the other" in fitness.plan.description
