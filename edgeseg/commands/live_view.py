@@ -183,7 +183,7 @@ def _coloured(stats: StreamStats) -> Text:
 
 def _counted(stats: StreamStats) -> list[tuple[str, int]]:
     always = ("fresh", "stale", "late", "dropped")
-    rare = ("unread", "damaged", "lost")
+    rare = ("skipped", "unread", "damaged", "lost")
     return [(n, getattr(stats, n)) for n in always] + [(n, getattr(stats, n)) for n in rare if getattr(stats, n)]
 
 
