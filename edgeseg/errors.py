@@ -116,7 +116,15 @@ class BoardTimeout(BoardError):
 
 
 class BoardBusy(BoardError):
-    """Another runner has the board."""
+    """Another runner has the board.
+
+    Attributes:
+        run: id of the run that has it, "" where that is not known.
+    """
+
+    def __init__(self, message: str, run: str = "") -> None:
+        super().__init__(message)
+        self.run = run
 
 
 class BoardUnfit(BoardError):

@@ -158,6 +158,8 @@ def _write_config(board: EmulatedBoard, limits: str) -> None:
 def _files(board: EmulatedBoard) -> dict[str, str]:
     files = {
         "etc/hostname": f"{board.name}\n",
+        # What a shell of this machine does first is not the board's time.
+        "root/.bashrc": "",
         "etc/machine-id": f"{_machine_id(board)}\n",
         "etc/ssh/edgeseg_sshd": _SSHD,
         "etc/ssh/edgeseg_host_key": (board.folder / "host").read_text(encoding="ascii"),
@@ -189,7 +191,8 @@ def _kept() -> list[str]:
 
 def _hidden(without: Sequence[str]) -> list[str]:
     site = Path(sysconfig.get_path("purelib"))
-    return [str(path) for engine in without for part in _PARTS[engine] for path in site.glob(f"{part}*")]
+    found = [str(path) for path in (Path("/root/.ssh"),) if path.exists()]
+    return found + [str(path) for engine in without for part in _PARTS[engine] for path in site.glob(f"{part}*")]
 
 
 def _write(board: EmulatedBoard) -> None:

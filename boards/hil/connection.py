@@ -9,7 +9,7 @@ from pathlib import Path
 from edgeseg.boards.hil.environment import BoardEntry
 from edgeseg.boards.hil.facts import BoardFacts, decode_facts
 from edgeseg.boards.hil.station import Station
-from edgeseg.boards.hil.transport import Completed, Holder, Transport, open_transport
+from edgeseg.boards.hil.transport import SILENCE_S, Completed, Holder, Transport, open_transport
 from edgeseg.errors import BoardBusy, BoardError, BoardUnreachable
 
 _AGAIN_S = 1.0
@@ -61,11 +61,14 @@ class Connection:
         """
         self.close()
         free_by, there_by = time.monotonic() + self._wait_s, time.monotonic() + patience_s
+        gone_by = time.monotonic() + 2 * SILENCE_S
         while self._transport is None:
             try:
                 self._transport = self._opener(self.entry, self._holder)
-            except BoardBusy:
-                if time.monotonic() >= free_by:
+            except BoardBusy as error:
+                # A connection of ours that was lost holds the board until it has heard nothing for long enough.
+                ours = error.run == self._holder.run
+                if time.monotonic() >= (max(free_by, gone_by) if ours else free_by):
                     raise
                 time.sleep(_AGAIN_S)
             except BoardUnreachable:

@@ -42,7 +42,7 @@ class PipedTransport(ABC):
     def open(self, holder: Holder) -> None:
         """Connect and take the board; raises as `Transport.open`."""
         request = {"path": self._entry.lease, "holder": holder.as_json(), "silence_s": SILENCE_S}
-        self._lease = lease = _Process(self._first_command(self._script("lease", request)), keep_stdout_open=True)
+        self._lease = lease = _Process(self._first_command(self._script("lease", request)), drain_errors=True)
         line = lease.first_line(self._connect_within_s)
         try:
             answer = json.loads(line)
@@ -146,19 +146,20 @@ class PipedTransport(ABC):
         if "error" in answer:
             return BoardError(f"{self.name}: the lease cannot be taken, {answer['error']}")
         holder = answer["holder"]
-        who = "another runner"
+        who, run = "another runner", ""
         if isinstance(holder, dict) and "run" in holder:
             started = (
                 f"{holder.get('user')}@{holder.get('host')}, process {holder.get('pid')}, since {holder.get('since')}"
             )
-            who = f"run {holder['run']} ({started})"
-        return BoardBusy(f"{self.name} is in use by {who}: wait for it (--wait SECONDS), or take another board")
+            run = str(holder["run"])
+            who = f"run {run} ({started})"
+        return BoardBusy(f"{self.name} is in use by {who}: wait for it (--wait SECONDS), or take another board", run)
 
 
 class _Process:
     """A process with pipes, whose standard input carries heartbeats from a thread."""
 
-    def __init__(self, command: list[str], *, beats: bool = True, keep_stdout_open: bool = False) -> None:
+    def __init__(self, command: list[str], *, beats: bool = True, drain_errors: bool = False) -> None:
         # A pipe of our own: subprocess would close its one before the process has ended.
         read_end, self._stdin = os.pipe()
         try:
@@ -176,7 +177,7 @@ class _Process:
         self._drain: threading.Thread | None = None
         if beats:
             threading.Thread(target=self._beat, daemon=True).start()
-        if keep_stdout_open:
+        if drain_errors:
             self._drain = threading.Thread(target=self._read_errors, daemon=True)
             self._drain.start()
 

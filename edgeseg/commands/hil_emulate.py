@@ -50,6 +50,10 @@ def up(
     click.echo(
         f"{name}: up at {board.address}, limits by {board.limits}; ssh -i {board.folder}/client root@{board.address}"
     )
+    if board.limits == "prlimit":
+        click.echo(
+            f"{name}: no control group can be written here: memory is limited by process, the CPU is not", err=True
+        )
 
 
 @emulate.command(epilog="Example:  edgeseg hil emulate down slow")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeseg.boards.emulated import network
+from edgeseg.boards.emulated import limits, network
 from edgeseg.boards.emulated.board import list_boards
 from edgeseg.boards.emulated.limits import groups
 from edgeseg.boards.emulated.starting import down, power, up
@@ -100,6 +100,21 @@ def test_names_and_engines_that_cannot_be(make_board):
         up("x", without=("tensorrt",))
     with pytest.raises(BadInput, match=r"there is no emulated board 'x' \(there is none\)"):
         down("x")
+
+
+def test_without_control_groups_memory_is_limited_by_process(make_board, holder, monkeypatch, tmp_path):
+    monkeypatch.setattr(limits, "_ROOT", tmp_path / "no-groups")
+    board = make_board(cpus=0.5, memory_bytes=512 * MIB)
+    assert board.limits == "prlimit"
+    found = facts(board, holder)
+    assert found.emulation == "prlimit"
+    assert found.board["cpu_quota"] is None
+    transport = open_transport(quick(board), holder)
+    assert b"MemoryError" in transport.run([PYTHON, "-c", "bytearray(600 << 20)"], 30).stderr.encode()
+    assert transport.run([PYTHON, "-c", "bytearray(100 << 20)"], 30).rc == 0
+    transport.close()
+    down(board.name)
+    assert wait_until(lambda: not Path(f"/proc/{board.pid}").exists())
 
 
 def test_a_missing_tool_is_named_with_its_package(make_board, monkeypatch):

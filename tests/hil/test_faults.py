@@ -12,6 +12,7 @@ import pytest
 
 from edgeseg.boards.emulated.board import EmulatedBoard
 from edgeseg.boards.emulated.starting import power
+from edgeseg.boards.hil import ssh_transport
 from edgeseg.boards.hil.bundles import Candidate
 from edgeseg.boards.hil.environment import BoardEntry
 from edgeseg.boards.hil.harness import Outcome, RunOptions, run_suite
@@ -20,6 +21,13 @@ from .conftest import QUICK, again, events, quick, wait_until
 
 pytestmark = pytest.mark.hil
 MIB = 1 << 20
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lost connection is noticed sooner than in a lab."""
+    monkeypatch.setattr(ssh_transport, "_ALIVE_S", 1)
+    monkeypatch.setattr(ssh_transport, "_CONNECT_S", 3)
 
 
 def suite(
@@ -90,7 +98,7 @@ def test_unplugged_for_a_moment(make_board, candidate, tmp_path):
         if "verify passed" in line and not pulled:
             pulled.append(line)
             board.plug(plugged=False)
-            threading.Timer(20.0, board.plug, kwargs={"plugged": True}).start()
+            threading.Timer(6.0, board.plug, kwargs={"plugged": True}).start()
 
     assert suite(only(quick(board), "litert"), candidate, tmp_path / "out", unplug).status == "passed"
     record = tmp_path / "out" / "record.jsonl"
