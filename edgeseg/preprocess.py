@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 
 from edgeseg.errors import BadInput
-from edgeseg.resize import resizer
+from edgeseg.resize import OPENCV_IS_EXACT, resizer
+from edgeseg.ties import settle
 from edgeseg.types import Array, Box, Frame, Layout, Logits, Mask, Preprocess
 
 _CV2_LARGEST_SIDE = 32766  # cv2.resize and cv2.remap index with int16
@@ -176,6 +177,8 @@ class MaskPlan:
             np.greater(self._resized(maps[:, :, 0], "best"), 0, out=mask.view(np.bool_))
         else:
             self._decide(maps, mask)
+        if not OPENCV_IS_EXACT:
+            settle(mask, maps)
         return whole
 
     def _decide(self, maps: Logits, mask: Mask) -> None:
