@@ -47,7 +47,7 @@ class MemoryPlan:
         how = "all at once" if len(self.groups) == 1 else "one after the other"
         engines = ", ".join(engine for group in self.groups for engine in group)
         limit = "" if self.limit_mb is None else f" of {self.limit_mb:.0f} MB"
-        return f"{engines} {how}, about {self.need_mb:.0f}{limit}"
+        return f"{engines} {how}, about {self.need_mb:.0f} MB{limit}"
 
 
 def plan_memory(bundle: Bundle, name: str, engines: Sequence[str], limit_bytes: int | None, board: str) -> MemoryPlan:
