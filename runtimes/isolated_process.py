@@ -38,7 +38,7 @@ serve(setup["runtime"], setup["memory_mb"], setup["socket"], applied)
 """
 _ENVIRONMENT = {
     "LANG": "C.UTF-8",
-    "HOME": "/nonexistent",
+    "HOME": "/proc/nonexistent",
     # Arenas reserve address space, and threads that start before the sandbox would not be in it.
     "MALLOC_ARENA_MAX": "2",
     "OMP_NUM_THREADS": "1",

@@ -52,6 +52,13 @@ _PARTS = {
 }
 
 
+def check_possible() -> None:
+    """Raise BoardError where no board can be started: this is not root, or a tool is missing."""
+    check_tools()
+    if os.geteuid():
+        raise BoardError("an emulated board needs namespaces and control groups: run this as root")
+
+
 def up(
     name: str,
     *,
@@ -67,9 +74,7 @@ def up(
     or this is not root.
     """
     _check(name, without)
-    check_tools()
-    if os.geteuid():
-        raise BoardError("an emulated board needs namespaces and control groups: run this as root")
+    check_possible()
     with _locked():
         boards = list_boards()
         old = next((board for board in boards if board.name == name), None)
