@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from edgeseg.types import Array, Logits, Mask
 
-# Of the largest logit: far above what rounding can do, far below what a network means.
-_CLOSE = 2e-6
+# Of the largest logit: what rounding can do to a value, and to a position for every pixel of a side, with a margin.
+_ROUNDING = 2.0**-22
 
 
 def settle(mask: Mask, maps: Logits) -> None:
@@ -48,7 +48,7 @@ def resized_at(maps: Logits, size: tuple[int, ...], rows: Array, columns: Array)
 
 def _close(maps: Logits, size: tuple[int, ...]) -> NDArray[np.intp]:
     """Flat indices of the pixels that rounding may decide."""
-    limit = _CLOSE * float(np.abs(maps).max())
+    limit = _ROUNDING * (8 + max(maps.shape[:2])) * float(np.abs(maps).max())
     planes = (_plane(maps, index, size) for index in range(maps.shape[2]))
     best = next(planes)
     second: Array = np.zeros_like(best) if maps.shape[2] == 1 else np.full_like(best, -np.inf)

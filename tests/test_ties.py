@@ -42,7 +42,7 @@ def test_what_rounding_decided_is_corrected_and_nothing_else(classes: int) -> No
     wanted = (values[:, :, 0] > 0 if classes == 1 else values.argmax(2)).astype(np.uint8)
     ordered = np.sort(values, 2)
     margin = np.abs(values[:, :, 0]) if classes == 1 else ordered[:, :, -1] - ordered[:, :, -2]
-    tied = margin < 1e-6
+    tied = margin < 1e-7
     assert tied.any()
     mask = np.where(tied, wanted ^ 1, wanted)
     clear = np.unravel_index(margin.argmax(), size)

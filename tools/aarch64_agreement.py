@@ -24,6 +24,7 @@ import cv2
 import numpy as np
 
 from edgeseg import open_bundle, plugins
+from edgeseg.boards.aarch64.board import open_board
 from edgeseg.errors import EdgesegError
 from edgeseg.preprocess import to_input, to_mask
 from edgeseg.resize import resize_exactly
@@ -204,7 +205,7 @@ def main() -> None:
     if not args.frames:
         parser.error("BOARD, BUNDLE and FRAMES are needed")
     frames = sorted(args.frames.glob("*.png"))[: args.count]
-    found = compare(args.board, args.bundle, frames, all_sizes=True)
+    found = compare(open_board(args.board).folder, args.bundle, frames, all_sizes=True)
     _print(found)
     if args.json:
         args.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")

@@ -16,7 +16,7 @@ import edgeseg
 from edgeseg.boards.aarch64 import debian, wheels
 from edgeseg.boards.aarch64.board import PYTHON, RECORD, Aarch64Board, Record, Wheel
 from edgeseg.boards.aarch64.cores import DEFAULT_CORE, core, write_cores
-from edgeseg.boards.aarch64.tools import QEMU, call, require
+from edgeseg.boards.aarch64.tools import PROGRAMS, QEMU, call, require
 from edgeseg.errors import BoardBusy, BoardError
 
 _SCHEMA = 1
@@ -44,7 +44,7 @@ def build(folder: Path, core_name: str = DEFAULT_CORE, say: Say = lambda line: N
         BoardError: where a program is missing, a download fails, or the board does not run; then there is no board.
     """
     cores = core(core_name)
-    require(QEMU, "mmdebstrap")
+    require(*PROGRAMS)
     board = Aarch64Board(folder)
     wanted = wheels.requirements()
     with _alone(board.folder):

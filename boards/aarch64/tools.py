@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from edgeseg.errors import BoardError
 
 QEMU = "qemu-aarch64-static"
+PROGRAMS = (QEMU, "mmdebstrap")
 _PACKAGES = {QEMU: "qemu-user-static", "mmdebstrap": "mmdebstrap"}
 
 

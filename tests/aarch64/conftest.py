@@ -11,6 +11,8 @@ import pytest
 
 from edgeseg.boards.aarch64.board import Aarch64Board
 from edgeseg.boards.aarch64.build import build
+from edgeseg.boards.aarch64.tools import PROGRAMS, require
+from edgeseg.errors import BoardError
 
 REPOSITORY = Path(__file__).parents[2]
 RUN_S = 400
@@ -20,7 +22,16 @@ Call = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture(scope="session")
 def board() -> Aarch64Board:
-    """It stays when the tests are over: built again, it takes a second."""
+    """It stays when the tests are over: built again, it takes a second.
+
+    Where a program is missing that is a failure in CI, and a skip elsewhere.
+    """
+    try:
+        require(*PROGRAMS)
+    except BoardError as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(error))
     return build(Path(os.environ.get("EDGESEG_AARCH64") or REPOSITORY / "build" / "aarch64"))
 
 

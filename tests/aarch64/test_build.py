@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from edgeseg.boards.aarch64 import debian, wheels
 from edgeseg.boards.aarch64.board import RECORD, Aarch64Board, Wheel, open_board
 from edgeseg.boards.aarch64.build import build
 from edgeseg.boards.aarch64.cores import CORES, write_cores
-from edgeseg.boards.aarch64.tools import call, require
+from edgeseg.boards.aarch64.tools import PROGRAMS, call, require
 from edgeseg.boards.detect import detect
 from edgeseg.errors import BadInput, BoardBusy, BoardError
 
@@ -22,6 +23,14 @@ from edgeseg.errors import BadInput, BoardBusy, BoardError
 def command(*words: object) -> subprocess.CompletedProcess[str]:
     line = [sys.executable, "-m", "edgeseg.boards.aarch64", *(str(w) for w in words)]
     return subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.fixture
+def programs() -> None:
+    """Skip where qemu or mmdebstrap is missing; in CI that is a failure."""
+    if missing := [program for program in PROGRAMS if shutil.which(program) is None]:
+        assert not os.environ.get("CI"), missing
+        pytest.skip(f"needs {missing}")
 
 
 def test_half_a_board_is_never_used(tmp_path: Path) -> None:
@@ -39,6 +48,7 @@ def test_half_a_board_is_never_used(tmp_path: Path) -> None:
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.usefixtures("programs")
 def test_a_failed_build_leaves_no_board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / RECORD).write_bytes(b"{}")
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
@@ -57,6 +67,7 @@ def test_missing_programs_are_named_with_their_packages(tmp_path: Path, monkeypa
     require()
 
 
+@pytest.mark.usefixtures("programs")
 def test_two_builders_do_not_meet(tmp_path: Path) -> None:
     descriptor = os.open(tmp_path, os.O_RDONLY)
     try:
