@@ -67,6 +67,7 @@ def test_masks_are_settled_where_opencv_is_not_trusted(monkeypatch: pytest.Monke
         return found
 
     monkeypatch.setattr(cv2, "resize", otherwise)
+    monkeypatch.setattr(preprocessing, "OPENCV_IS_EXACT", True)
     assert not np.array_equal(preprocessing.to_mask(output, (96, 128)), wanted)
     monkeypatch.setattr(preprocessing, "OPENCV_IS_EXACT", False)
     assert np.array_equal(preprocessing.to_mask(output, (96, 128)), wanted)
