@@ -17,6 +17,7 @@ from edgeseg.runtimes.stream_result import StreamResult, StreamStats
 _WINDOW_S = 60.0
 _FEWEST = 5  # windows, of which a short soak has shorter ones
 _SAMPLES = 12  # of a window
+_STALL_PERIODS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,7 @@ class SoakRun:
         self.windows = Windows(plan.windows + 1)
         self.latency = LatencyHistogram()
         self._plan = plan
+        self._period_ms = period_ms
         self._recorder = WindowRecorder(period_ms)
         self._telemetry = telemetry
         self._without = without
@@ -89,7 +91,10 @@ class SoakRun:
         self._recorder.begin(start_s)
         next_sample_s, next_second_s = start_s, start_s
         end_s = start_s + self._plan.warm_up_s
-        for result in results:
+        for number, result in enumerate(results):
+            if number == 1:
+                # Fills every queue in the warm-up. Else memory grows by a frame at the first stall of the machine.
+                time.sleep(_STALL_PERIODS * self._period_ms / 1e3)
             now_s = time.monotonic()
             self._record(result, now_s)
             if now_s >= next_second_s:
