@@ -1,6 +1,6 @@
 """A paced replay through a stream, idle and beside CPU hogs, with and without real-time scheduling.
 
-    python tools/stream_realtime.py BUNDLE [--frames PATH] [--minutes 10] [--hogs 2] [--ends [--idle-every 4]] [--json FILE]
+    python tools/stream_realtime.py BUNDLE [--minutes 10] [--hogs 2] [--ends] [--idle-every 4] [--json FILE]
 
 Latency is from a frame's due time to its result in the consumer's hand. A frame is missed where that is more than one
 period, where its result is stale, or where it has none. Asked of the last row: no frame missed, and a p99.9 of at most
