@@ -217,7 +217,8 @@ def to_logit_maps(output: Array, layout: Layout = Layout.NCHW) -> Logits:
         raise BadInput(f"network output has shape {output.shape}, expected a 4-D tensor of batch 1")
     maps: Logits = output[0].astype(np.float32, copy=False)
     # The cheapest reduction that NaN and infinity of any element come out of: it sums in double precision.
-    if not math.isfinite(cv2.sumElems(maps.reshape(-1, maps.shape[2]))[0]):
+    # Long rows: it takes ten times as long for a matrix of one column.
+    if not math.isfinite(cv2.sumElems(maps.reshape(maps.shape[0], -1))[0]):
         raise BadInput("network output has values that are not finite (NaN or infinity)")
     return maps.transpose(1, 2, 0) if layout is Layout.NCHW else maps
 
