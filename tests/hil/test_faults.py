@@ -117,7 +117,7 @@ def test_rebooted_in_the_middle(make_board, candidate, tmp_path):
             power(board, on=False)
             threading.Timer(2.0, lambda: power(board, on=True)).start()
 
-    outcome = suite(only(quick(board), "litert"), candidate, tmp_path / "out", reboot, retries=5, reconnect_s=120.0)
+    outcome = suite(only(quick(board), "litert"), candidate, tmp_path / "out", reboot)
     assert outcome.status == "passed"
     assert events(tmp_path / "out" / "record.jsonl", "rebooted")
 
