@@ -196,7 +196,7 @@ def _kept() -> list[str]:
 
 def _hidden(without: Sequence[str]) -> list[str]:
     site = Path(sysconfig.get_path("purelib"))
-    found = [str(path) for path in (Path("/root/.ssh"),) if path.exists()]
+    found = [str(path) for path in (Path.home() / ".ssh",) if path.exists()]
     return found + [str(path) for engine in without for part in _PARTS[engine] for path in site.glob(f"{part}*")]
 
 
