@@ -43,7 +43,7 @@ from edgeseg.runtimes.isolated_messages import (
     view,
 )
 from edgeseg.runtimes.isolated_process import EngineProcess, clean
-from edgeseg.runtimes.runtime import EngineSession, read_file
+from edgeseg.runtimes.runtime import EngineSession, fits, read_file
 from edgeseg.runtimes.sandbox import Limits
 from edgeseg.types import Array, Model, TensorSpec
 
@@ -239,7 +239,7 @@ class IsolatedSession(EngineSession):
         if not isinstance(reply, Done) or len(reply.outputs) != len(self.outputs):
             raise self._process.nonsense("running", type(reply).__name__)
         for tensor, spec in zip(reply.outputs, self.outputs, strict=True):
-            if tensor.dtype != spec.dtype or not _fits(tensor.shape, spec.shape):
+            if tensor.dtype != spec.dtype or not fits(tensor.shape, spec.shape):
                 raise InferenceError(
                     f"{self._name} gave {clean(spec.name)} as {clean(tensor.dtype)} {tensor.shape}, "
                     f"expected {spec.dtype} {spec.shape}: convert it again"
@@ -314,10 +314,6 @@ class _Exchange:
 def _expected(specs: tuple[TensorSpec, ...]) -> list[Tensor]:
     """What the outputs will be where that is known; those of unknown size are made room for later."""
     return [Tensor(spec.dtype, spec.shape) for spec in specs if min(spec.shape, default=1) >= 0]
-
-
-def _fits(shape: tuple[int, ...], expected: tuple[int, ...]) -> bool:
-    return len(shape) == len(expected) and all(e in (-1, s) for s, e in zip(shape, expected, strict=True))
 
 
 def _sealed_copy(parts: tuple[bytes, ...]) -> int:

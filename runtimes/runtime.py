@@ -164,7 +164,7 @@ class EngineSession(ABC):
             if not isinstance(array, np.ndarray) or array.dtype != dtype:
                 found = getattr(array, "dtype", type(array).__name__)
                 raise BadInput(f"input {spec.name!r} is {found}, expected a numpy array of {spec.dtype}")
-            if array.shape != spec.shape and not _fits(array.shape, spec.shape):
+            if array.shape != spec.shape and not fits(array.shape, spec.shape):
                 raise BadInput(f"input {spec.name!r} has shape {array.shape}, expected {spec.shape}")
         if len(feeds) != len(self.inputs):
             unknown = sorted(set(feeds) - {spec.name for spec in self.inputs})
@@ -385,7 +385,8 @@ def _fixed(specs: Iterable[TensorSpec]) -> bool:
     return all(side >= 0 for spec in specs for side in spec.shape)
 
 
-def _fits(shape: tuple[int, ...], expected: tuple[int, ...]) -> bool:
+def fits(shape: tuple[int, ...], expected: tuple[int, ...]) -> bool:
+    """Whether a shape is the one expected, in which -1 stands for any size."""
     return len(shape) == len(expected) and all(e in (-1, s) for s, e in zip(shape, expected, strict=True))
 
 
