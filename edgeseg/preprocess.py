@@ -15,6 +15,7 @@ from edgeseg.types import Array, Box, Frame, Layout, Logits, Mask, Preprocess
 _CV2_LARGEST_SIDE = 32766  # cv2.resize and cv2.remap index with int16
 # So far below the largest logit that float32 still tells the two probabilities apart.
 _NEAREST = np.float32(-1e-6)
+_ZERO = np.float32(0)
 
 
 def check_frame(frame: Array) -> Frame:
@@ -174,7 +175,7 @@ class MaskPlan:
             whole = np.zeros(self._frame, np.uint8)
             mask = whole[self._part]
         if maps.shape[2] == 1:
-            np.greater(self._resized(maps[:, :, 0], "best"), 0, out=mask.view(np.bool_))
+            np.greater(self._resized(maps[:, :, 0], "best"), _ZERO, out=mask.view(np.bool_))
         else:
             self._decide(maps, mask)
         if not OPENCV_IS_EXACT:

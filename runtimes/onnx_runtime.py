@@ -103,7 +103,7 @@ class OnnxSession(EngineSession):
                 if feeds is not self._own:
                     fill(self._bound.inputs, feeds)
                 self._session.run_with_iobinding(self._bound.binding)
-                return dict(self._bound.outputs)
+                return self._bound.outputs
             arrays = {name: np.ascontiguousarray(array) for name, array in feeds.items()}
             return dict(zip(self._names, self._session.run(self._names, arrays), strict=True))
 

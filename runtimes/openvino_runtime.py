@@ -101,7 +101,7 @@ class OpenVinoSession(EngineSession):
             if feeds is not self._own:
                 fill(self._in, feeds)
             self._request.infer(share_outputs=True)
-        return dict(self._out)
+        return self._out
 
     def _memory(self) -> dict[str, Array]:
         return self._in
