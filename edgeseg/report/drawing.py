@@ -1,4 +1,4 @@
-"""The distribution of a row's latency as a small drawing: every sample, and the share of samples below each time."""
+"""A distribution of latency as a small drawing: every sample, and the share of samples below each time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from html import escape
 import numpy as np
 
 from edgeseg.evidence import Latency
-from edgeseg.report.document import Document, Measured
 
 WIDTH, HEIGHT = 300, 54
 _TOP, _BOTTOM, _STRIP = 4.0, 38.0, 50.0
@@ -19,15 +18,14 @@ _STEPS = (1, 2, 5)
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """The common logarithmic axis of all drawings of a page, in ms."""
+    """A logarithmic axis that drawings have in common, in ms."""
 
     low: float
     high: float
 
     @classmethod
-    def of(cls, document: Document) -> Scale | None:
-        """From the smallest to the largest sample of all rows; None where nothing was timed."""
-        samples = [s for row in document.rows for s in row.run_ms]
+    def of(cls, samples: Sequence[float]) -> Scale | None:
+        """From the smallest to the largest of all samples, each above 0; None where there is none."""
         if not samples:
             return None
         return cls(min(samples) / 1.06, max(samples) * 1.06)
@@ -56,12 +54,12 @@ def axis(scale: Scale) -> str:
     return f'<svg class="axis" viewBox="0 0 {WIDTH} 18" aria-hidden="true" focusable="false">{"".join(marks)}</svg>'
 
 
-def distribution(row: Measured, scale: Scale) -> str:
-    """All samples of a row as ticks, and their cumulative distribution above, as SVG with a description."""
-    samples = sorted(row.run_ms)
+def distribution(name: str, run_ms: Sequence[float], scale: Scale) -> str:
+    """All samples of one name as ticks, and their cumulative distribution above, as SVG with a description."""
+    samples = sorted(run_ms)
     latency = Latency.of(np.array(samples) / 1e3)
     text = (
-        f"Latency of {row.artifact} on {row.runtime}: {len(samples)} samples from {samples[0]:.3g} to "
+        f"Latency of {name}: {len(samples)} samples from {samples[0]:.3g} to "
         f"{samples[-1]:.3g} ms, half of them at most {latency.p50_ms:.3g} ms, 90 % at most {latency.p90_ms:.3g} ms, "
         f"99 % at most {latency.p99_ms:.3g} ms."
     )

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 
-import jinja2
 from markupsafe import Markup
 
 from edgeseg.report import differences, sections
@@ -17,6 +16,7 @@ from edgeseg.report.embedding import embed
 from edgeseg.report.figures import FRAME_FIGURES, STRATUM_FIGURES, Figure, figures
 from edgeseg.report.glossary import GLOSSARY
 from edgeseg.report.outlines import Overlay, Picture
+from edgeseg.report.rendering import render
 from edgeseg.sbom.lineage import gaps
 from edgeseg.types import Manifest
 
@@ -69,21 +69,18 @@ def page(document: Document, pictures: Sequence[Picture] = (), overlays: Sequenc
     """
     manifest = document.read_manifest()
     printer = _Printer(figures(document))
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    folder = files("edgeseg.report")
-    template = environment.from_string(folder.joinpath("page.html").read_text("utf-8"))
-    return template.render(
+    return render(
+        files("edgeseg.report"),
+        title=f"{manifest.name}: edgeseg release report",
+        made_by=document.edgeseg,
+        contents=_contents(document, overlays),
         document=document,
         manifest=manifest,
-        style=Markup(folder.joinpath("page.css").read_text("utf-8")),
         embedded=Markup(embed(document)),
         fig=printer.figure,
         interval=printer.interval,
         verdict=printer.verdict,
         has=printer.has,
-        contents=_contents(document, overlays),
         facts=sections.facts(document, manifest),
         reasons=sections.reasons(document, manifest),
         gate_tables=sections.gate_tables(document, manifest),
@@ -122,10 +119,11 @@ def _contents(document: Document, overlays: Sequence[Overlay]) -> list[tuple[str
 
 
 def _drawings(document: Document) -> dict[str, object]:
-    scale = Scale.of(document)
+    scale = Scale.of([sample for row in document.rows for sample in row.run_ms])
     if scale is None:
         return {"axis": "", "distributions": {}}
-    drawn = {row.key: Markup(distribution(row, scale)) for row in document.rows if row.run_ms}
+    timed = [row for row in document.rows if row.run_ms]
+    drawn = {row.key: Markup(distribution(f"{row.artifact} on {row.runtime}", row.run_ms, scale)) for row in timed}
     return {"axis": Markup(axis(scale)), "distributions": drawn}
 
 

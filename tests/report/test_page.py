@@ -161,7 +161,7 @@ def contrast(a: str, b: str) -> float:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_stands_out_in_light_and_dark(scheme: str) -> None:
-    css = files("edgeseg.report").joinpath("page.css").read_text("utf-8")
+    css = files("edgeseg.report").joinpath("layout.css").read_text("utf-8")
     light, dark = (
         dict(re.findall(r"--(\w+): (#[0-9a-f]{6});", block)) for block in re.findall(r":root {(.*?)}", css, re.DOTALL)
     )
