@@ -5,16 +5,12 @@ from __future__ import annotations
 import sys
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from edgeseg.commands.hil_emulate import emulate
 from edgeseg.commands.table import print_table
 from edgeseg.errors import BadInput
-
-if TYPE_CHECKING:
-    from edgeseg.boards.hil.environment import BoardEntry
 
 _POSITIVE = click.FloatRange(min=0)
 
@@ -104,8 +100,11 @@ def run(
     as it happens, and in OUTPUT/junit.xml at the end. The exit code is 1 unless every bundle passed on every board.
     """
     from edgeseg.boards.hil.bundles import read_candidate
+    from edgeseg.boards.hil.choosing import chosen_boards
     from edgeseg.boards.hil.harness import RunOptions, run_suite
 
+    if not names and environment is None:
+        raise click.UsageError("which board? --board NAME, or --env FILE")
     entries = chosen_boards(names, environment)
     candidates = [read_candidate(path) for path in bundles]
     if len({candidate.name for candidate in candidates}) < len(candidates):
@@ -137,26 +136,3 @@ def probe(work: Path, clearing: bool) -> None:
     if clearing:
         clear(work)
     sys.stdout.write(msgspec.json.encode(read_facts(work)).decode() + "\n")
-
-
-def chosen_boards(names: tuple[str, ...], environment: Path | None) -> list[BoardEntry]:
-    """Entries of the boards named, or of all of an environment. Raises BadInput where there is none of a name."""
-    from edgeseg.boards.emulated.board import list_boards
-    from edgeseg.boards.hil.environment import LOCAL, Environment, local_board, read_environment
-
-    if not names and environment is None:
-        raise click.UsageError("which board? --board NAME, or --env FILE")
-    known = read_environment(environment) if environment else Environment(boards=())
-    if not names:
-        return [known.board(entry.name) for entry in known.boards]
-    have = {entry.name for entry in known.boards}
-    emulated = {} if set(names) <= have else {board.name: board for board in list_boards()}
-    found = []
-    for name in dict.fromkeys(names):
-        if name not in have and (name == LOCAL or name in emulated):
-            entry = local_board() if name == LOCAL else emulated[name].entry()
-            known = Environment(boards=(*known.boards, entry), limits=known.limits, measures=known.measures)
-        elif name not in have:
-            raise BadInput(f"unknown board {name!r}, expected one of {', '.join([LOCAL, *sorted(have), *emulated])}")
-        found.append(known.board(name))
-    return found
