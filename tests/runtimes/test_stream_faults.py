@@ -95,7 +95,10 @@ def test_an_engine_that_hangs_is_left_after_stale_results_in_time(
 ) -> None:
     engine = FaultySession.inside(chain[0])
     options = StreamOptions(deadline_ms=200, results=COUNT)
-    with Stream(live(moving, COUNT, 5.0, arm(engine, Fault.HANG)), chain, options) as stream:
+    with (
+        caplog.at_level(logging.WARNING, "edgeseg.stream"),
+        Stream(live(moving, COUNT, 5.0, arm(engine, Fault.HANG)), chain, options) as stream,
+    ):
         results = list(stream)
     # By default it is given up after two deadlines, which here are two frames.
     check_after(results, AT + 3)
