@@ -53,6 +53,9 @@ class BundleRun:
         facts: BoardFacts,
         done: Done,
         say: Callable[[str], None],
+        *,
+        limits: Limits | None = None,
+        measures: Measures | None = None,
     ) -> None:
         """Prepare.
 
@@ -63,6 +66,7 @@ class BundleRun:
             facts: of the board.
             done: what an earlier part of the record has; what this part does is added.
             say: tells people how it goes.
+            limits, measures: in place of those of the board.
         """
         self._connection = connection
         self._station = station
@@ -71,7 +75,8 @@ class BundleRun:
         self._done = done
         self._say = say
         entry = connection.entry
-        self._limits, self._measures = entry.limits or Limits(), entry.measures or Measures()
+        self._limits = limits or entry.limits or Limits()
+        self._measures = measures or entry.measures or Measures()
         folder = f"{entry.work}/{run_folder(candidate.digest)}"
         self._place = Place(folder, f"{folder}/bundle.edgeseg", f"{folder}/keys" if entry.trusted_keys else "")
         self._measured_s = 0.0
@@ -83,7 +88,13 @@ class BundleRun:
         """
         start, self._measured_s = time.monotonic(), 0.0
         fitness = check_fitness(self._connection.entry, self.facts, self._candidate, self._measures.runtimes)
-        self._write("fit", plan=fitness.plan.description, left_out=fitness.left_out)
+        self._write(
+            "fit",
+            plan=fitness.plan.description,
+            left_out=fitness.left_out,
+            limits=msgspec.to_builtins(self._limits),
+            measures=msgspec.to_builtins(self._measures),
+        )
         try:
             self._deploy()
             status, reason = self._steps(fitness)

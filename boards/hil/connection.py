@@ -126,14 +126,11 @@ class Connection:
 
     def put(self, source: Path, remote: str, *, bundle: str = "", step: str = "") -> None:
         """Bring a file or a folder, and put that on record; raises as `Transport.put`."""
-        start = time.monotonic()
-        about = {"board": self.entry.name, "bundle": bundle, "step": step, "command": ["put", source.name, remote]}
-        try:
-            self._open.put(source, remote, _SHORT_S)
-        except BoardError as error:
-            self._station.write("command", **about, rc=None, seconds=_since(start), error=str(error))
-            raise
-        self._station.write("command", **about, rc=0, seconds=_since(start))
+        self._copy(("put", source.name, remote), lambda: self._open.put(source, remote, _SHORT_S), bundle, step)
+
+    def get(self, remote: str, target: Path, *, bundle: str = "", step: str = "") -> None:
+        """Fetch a file, and put that on record; raises as `Transport.get`."""
+        self._copy(("get", remote, target.name), lambda: self._open.get(remote, target, _SHORT_S), bundle, step)
 
     def facts(self, *, bundle: str = "", step: str = "probe") -> BoardFacts:
         """What the board says of itself, when it has removed what runs left in the harness's folder.
@@ -145,6 +142,16 @@ class Connection:
         if done.rc:
             raise BoardError(f"{self.entry.name}: {error_line(done)}")
         return decode_facts(done.stdout)
+
+    def _copy(self, words: Sequence[str], copy: Callable[[], None], bundle: str, step: str) -> None:
+        start = time.monotonic()
+        about = {"board": self.entry.name, "bundle": bundle, "step": step, "command": list(words)}
+        try:
+            copy()
+        except BoardError as error:
+            self._station.write("command", **about, rc=None, seconds=_since(start), error=str(error))
+            raise
+        self._station.write("command", **about, rc=0, seconds=_since(start))
 
     @property
     def _open(self) -> Transport:

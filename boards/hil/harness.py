@@ -9,54 +9,23 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from edgeseg import __version__
-from edgeseg.boards.hil.bundle_run import ERROR, PASSED, REFUSED, BundleRun
+from edgeseg.boards.hil.bundle_run import PASSED
 from edgeseg.boards.hil.bundles import Candidate
-from edgeseg.boards.hil.connection import Connection
 from edgeseg.boards.hil.environment import BoardEntry
-from edgeseg.boards.hil.facts import BoardFacts
-from edgeseg.boards.hil.fitness import check_board
+from edgeseg.boards.hil.held_board import HeldBoard, Outcome, RunOptions, Say
 from edgeseg.boards.hil.junit import write_junit
 from edgeseg.boards.hil.station import RECORD, SCHEMA, Done, Record, Station, check_same, read_record, utc
 from edgeseg.boards.hil.transport import Holder, Transport, open_transport
-from edgeseg.errors import BoardUnfit, BoardUnreachable, EdgesegError
+from edgeseg.errors import EdgesegError
 
+__all__ = ["JUNIT", "Outcome", "RunOptions", "about", "new_holder", "run_suite"]
 JUNIT = "junit.xml"
-Say = Callable[[str, str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class RunOptions:
-    """How a run deals with boards.
-
-    Attributes:
-        wait_s: for another runner to give a board back.
-        retries: of a bundle whose connection was lost; a gate that failed is never tried again.
-        quarantine: connections lost before a board is left alone for the rest of the run.
-        reconnect_s: how long a board that went away is waited for.
-    """
-
-    wait_s: float = 0.0
-    retries: int = 2
-    quarantine: int = 3
-    reconnect_s: float = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What came of one bundle on one board: "passed", "failed", "refused" or "error", with the reason."""
-
-    board: str
-    bundle: str
-    status: str
-    reason: str
-    overhead_s: float | None = None
 
 
 def run_suite(
@@ -90,10 +59,11 @@ def run_suite(
     if resume:
         earlier = read_record(resume)
         check_same(earlier, resume, digests, [entry.name for entry in entries])
-    holder = _holder(earlier.run if earlier else None)
+    holder = new_holder(earlier.run if earlier else None)
     with Station(path, resume=resume is not None) as station:
-        station.write("resumed" if earlier else "run", **_about(holder, entries, candidates))
-        runs = [_BoardRun(e, candidates, station, holder, options, earlier, say, opener) for e in entries]
+        station.write("resumed" if earlier else "run", **about(holder, entries, candidates))
+        boards = [HeldBoard(e, holder, station, options, say=say, opener=opener) for e in entries]
+        runs = [_BoardRun(board, candidates, earlier) for board in boards]
         with ThreadPoolExecutor(len(runs), "board") as pool:
             outcomes = [outcome for found in pool.map(_BoardRun.run, runs) for outcome in found]
         good = all(outcome.status == PASSED for outcome in outcomes)
@@ -105,117 +75,37 @@ def run_suite(
 class _BoardRun:
     """All bundles on one board."""
 
-    def __init__(
-        self,
-        entry: BoardEntry,
-        candidates: Sequence[Candidate],
-        station: Station,
-        holder: Holder,
-        options: RunOptions,
-        earlier: Record | None,
-        say: Say,
-        opener: Callable[[BoardEntry, Holder], Transport],
-    ) -> None:
-        self._entry = entry
+    def __init__(self, board: HeldBoard, candidates: Sequence[Candidate], earlier: Record | None) -> None:
+        self._board = board
         self._candidates = candidates
-        self._station = station
-        self._options = options
-        self._done = earlier.done(entry.name) if earlier else Done()
-        self._machine = earlier.machine(entry.name) if earlier else ""
-        self._tell = say
-        self._connection = Connection(entry, holder, station, wait_s=options.wait_s, opener=opener)
-        self._lost = 0
+        self._done = earlier.done(board.entry.name) if earlier else Done()
+        self._machine = earlier.machine(board.entry.name) if earlier else ""
 
     def run(self) -> list[Outcome]:
         """An outcome for each bundle, whatever happens."""
         outcomes: list[Outcome] = []
+        if all(candidate.digest in self._done.bundles for candidate in self._candidates):
+            return [self._known(candidate) for candidate in self._candidates]
         try:
-            if all(candidate.digest in self._done.bundles for candidate in self._candidates):
-                return [self._known(candidate) for candidate in self._candidates]
-            facts = self._begin()
+            if self._board.begin(self._machine):
+                self._done = Done()
             for candidate in self._candidates:
-                outcome, facts = self._bundle(candidate, facts)
-                outcomes.append(outcome)
+                known = candidate.digest in self._done.bundles
+                outcomes.append(self._known(candidate) if known else self._board.prove(candidate, self._done))
         except EdgesegError as error:
-            if isinstance(error, BoardUnreachable):
-                self._write("quarantine", lost=self._lost, reason=str(error))
-            self._write("board error", error=type(error).__name__, reason=str(error))
-            self._say(f"error: {error}")
-            left = self._candidates[len(outcomes) :]
-            outcomes += [self._outcome(candidate, ERROR, str(error)) for candidate in left]
+            outcomes += self._board.give_up(error, self._candidates[len(outcomes) :])
         finally:
-            self._connection.close()
+            self._board.close()
         return outcomes
-
-    def _begin(self) -> BoardFacts:
-        while True:
-            try:
-                self._connection.open()
-                facts = self._connection.facts()
-                break
-            except BoardUnreachable as error:
-                self._lose(error, "probe")
-                if self._lost > self._options.retries:
-                    raise
-        if self._machine and self._machine != facts.machine:
-            self._write("machine changed", before=self._machine, now=facts.machine)
-            self._done = Done()
-        self._write("board", facts=msgspec.to_builtins(facts))
-        self._say(facts.description)
-        check_board(self._entry, facts)
-        return facts
-
-    def _bundle(self, candidate: Candidate, facts: BoardFacts) -> tuple[Outcome, BoardFacts]:
-        """What came of a bundle, and the board as it was left."""
-        if candidate.digest in self._done.bundles:
-            return self._known(candidate), facts
-        run = BundleRun(self._connection, self._station, candidate, facts, self._done, self._say)
-        tries = 0
-        while True:
-            try:
-                status, reason = run.run()
-                return self._outcome(candidate, status, reason), run.facts
-            except BoardUnfit as error:
-                return self._outcome(candidate, REFUSED, str(error)), run.facts
-            except BoardUnreachable as error:
-                tries += 1
-                self._lose(error, candidate.name)
-                rebooted = self._connection.open(self._options.reconnect_s)
-                if rebooted:
-                    self._write("rebooted", bundle=candidate.name)
-                    error = BoardUnreachable(f"{self._entry.name} was rebooted in the middle")
-                if tries > self._options.retries:
-                    return self._outcome(candidate, ERROR, str(error), error=type(error).__name__), run.facts
-            except EdgesegError as error:
-                return self._outcome(candidate, ERROR, str(error), error=type(error).__name__), run.facts
-
-    def _lose(self, error: BoardUnreachable, during: str) -> None:
-        """Put a lost connection on record. Raises it again where there were too many of them."""
-        self._lost += 1
-        self._write("lost", during=during, lost=self._lost, reason=str(error))
-        self._say(str(error))
-        if self._lost >= self._options.quarantine:
-            raise error
 
     def _known(self, candidate: Candidate) -> Outcome:
         event = self._done.bundles[candidate.digest]
-        self._say(f"{candidate.name}: {event['status']}, by the earlier part of the record")
-        return Outcome(self._entry.name, candidate.name, event["status"], event["reason"])
-
-    def _outcome(self, candidate: Candidate, status: str, reason: str, **more: Any) -> Outcome:
-        about = {"bundle": candidate.name, "digest": candidate.digest, "artifacts": candidate.hashes()}
-        self._write("bundle", **about, status=status, reason=reason, **more)
-        self._say(f"{candidate.name}: {status}" + (f": {reason}" if reason else ""))
-        return Outcome(self._entry.name, candidate.name, status, reason)
-
-    def _say(self, line: str) -> None:
-        self._tell(self._entry.name, line)
-
-    def _write(self, event: str, **fields: Any) -> None:
-        self._station.write(event, board=self._entry.name, **fields)
+        self._board.say(f"{candidate.name}: {event['status']}, by the earlier part of the record")
+        return Outcome(self._board.entry.name, candidate.name, event["status"], event["reason"])
 
 
-def _holder(run: str | None) -> Holder:
+def new_holder(run: str | None = None) -> Holder:
+    """This process as the holder of boards, for a new run or for one that goes on."""
     made = run or f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(3)}"
     try:
         user = getpass.getuser()
@@ -224,7 +114,8 @@ def _holder(run: str | None) -> Holder:
     return Holder(made, user, socket.gethostname(), os.getpid(), utc())
 
 
-def _about(holder: Holder, entries: Sequence[BoardEntry], candidates: Sequence[Candidate]) -> dict[str, Any]:
+def about(holder: Holder, entries: Sequence[BoardEntry], candidates: Sequence[Candidate]) -> dict[str, Any]:
+    """What the first event of a record says of a run."""
     return {
         "schema": SCHEMA,
         "run": holder.run,
