@@ -23,7 +23,7 @@ class EmulatedBoard(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         name: also its host name.
-        number: of its network.
+        number: of its network and its control groups; no other emulated board of this machine has it.
         cpus: it may use on average; None for all.
         memory_bytes: it may use; None for all.
         disk_bytes: of the file system at /data; None for what the host has.
@@ -62,7 +62,7 @@ class EmulatedBoard(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def groups(self) -> Groups:
         """Its control groups."""
-        return groups(self.name) if self.limits.startswith("cgroup") else Groups(self.limits, {})
+        return groups(self.number) if self.limits.startswith("cgroup") else Groups(self.limits, {})
 
     def entry(self) -> BoardEntry:
         """What a harness needs to know of it."""
@@ -125,11 +125,16 @@ def board(name: str) -> EmulatedBoard:
 
 
 def list_boards() -> list[EmulatedBoard]:
-    """All of them, running or left by something that was killed."""
-    return [
-        msgspec.json.decode(path.read_bytes(), type=EmulatedBoard)
-        for path in sorted(base_folder().glob("*/board.json"))
-    ]
+    """All of them, running or left by something that was killed. Raises BoardError where a file is no board's."""
+    found = []
+    for path in sorted(base_folder().glob("*/board.json")):
+        try:
+            found.append(msgspec.json.decode(path.read_bytes(), type=EmulatedBoard))
+        except FileNotFoundError:
+            continue  # taken down meanwhile
+        except (OSError, msgspec.DecodeError) as error:
+            raise BoardError(f"{path} cannot be read as an emulated board ({error}): remove {path.parent}") from error
+    return found
 
 
 def base_folder() -> Path:

@@ -26,12 +26,16 @@ def main(config_path: str) -> None:
     _mount_root(config, root)
     _mount_system(root, Path(config["folder"]))
     _mount_disk(config, root)
-    _write_files(config, root)
     socket.sethostname(config["name"])
     if config["prlimit_bytes"]:
         resource.setrlimit(resource.RLIMIT_DATA, (config["prlimit_bytes"],) * 2)
     os.chroot(root)
     os.chdir("/")
+    # Not earlier: from outside, a link on the way to one of these could lead to the host's files.
+    for path in map(Path, config["hidden"]):
+        _remove(path)
+    for name, content in config["files"].items():
+        _write_file(Path(name), content)
     sshd = subprocess.Popen(["/usr/sbin/sshd", "-D", "-e", "-f", "/etc/ssh/edgeseg_sshd"], env={"PATH": os.defpath})
     # As process 1 it is the parent of every orphan on the board.
     while os.wait()[0] != sshd.pid:
@@ -59,9 +63,7 @@ def _mount_root(config: dict[str, object], root: Path) -> None:
         place = root / kept.relative_to("/")
         place.mkdir(parents=True, exist_ok=True)
         _overlay(kept, folder / "layers" / str(number), place)
-    for hidden in config["hidden"]:  # type: ignore[attr-defined]
-        place = root / Path(hidden).relative_to("/")
-        shutil.rmtree(place) if place.is_dir() else place.unlink(missing_ok=True)
+    (root / "run/sshd").mkdir()
 
 
 def _mount_system(root: Path, folder: Path) -> None:
@@ -90,16 +92,19 @@ def _mount_disk(config: dict[str, object], root: Path) -> None:
         _mount("-o", "loop", str(config["disk"]), place)
 
 
-def _write_files(config: dict[str, object], root: Path) -> None:
-    (root / "run/sshd").mkdir()
-    for name, content in config["files"].items():  # type: ignore[attr-defined]
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Replaced, not written through: where it is a link, what it names may be the host's.
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
         path.unlink(missing_ok=True)
-        path.touch(0o600)
-        path.write_text(content, encoding="utf-8")
-        path.chmod(0o600 if name.endswith("_key") else 0o644)
+
+
+def _write_file(path: Path, content: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    path.touch(0o600)
+    path.write_text(content, encoding="utf-8")
+    path.chmod(0o600 if path.name.endswith("_key") else 0o644)
 
 
 if __name__ == "__main__":

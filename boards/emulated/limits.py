@@ -100,18 +100,18 @@ class Groups:
         (self.folders[controller] / name).write_text(value, encoding="ascii")
 
 
-def groups(name: str) -> Groups:
-    """Where the groups of a board are, or would be."""
+def groups(number: int) -> Groups:
+    """Where the groups of a board are, or would be: by the number of its network, which no other board here has."""
     if (_ROOT / "cgroup.controllers").is_file():
-        return Groups("cgroup v2", dict.fromkeys(_V1, _ROOT / _PARENT / name))
+        return Groups("cgroup v2", dict.fromkeys(_V1, _ROOT / _PARENT / str(number)))
     if all((_ROOT / controller).is_dir() for controller in _V1):
-        return Groups("cgroup v1", {controller: _ROOT / controller / _PARENT / name for controller in _V1})
+        return Groups("cgroup v1", {controller: _ROOT / controller / _PARENT / str(number) for controller in _V1})
     return Groups("prlimit", {})
 
 
-def make_groups(name: str) -> Groups:
+def make_groups(number: int) -> Groups:
     """Make the groups of a board, without limits yet; those of kind "prlimit" where that is not permitted."""
-    made = groups(name)
+    made = groups(number)
     try:
         if made.kind == "cgroup v2":
             for folder in (_ROOT, _ROOT / _PARENT):

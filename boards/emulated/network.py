@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from collections.abc import Collection
 from pathlib import Path
 
 from edgeseg.errors import BoardError
 
 _NET = "10.77"
 _LAST = 250
+# A link for each number that is taken, to the board's folder: all boards of this machine, wherever their folders lie.
+NUMBERS = Path("/run/edgeseg-boards")
 
 
 def run(*words: str | Path, input_text: str | None = None) -> str:
@@ -42,13 +43,24 @@ def check_tools() -> None:
             raise BoardError(f"{tool} is not there, an emulated board needs it: apt-get install {package}")
 
 
-def free_number(taken: Collection[int]) -> int:
-    """A number for a board whose network is not in use here. Raises BoardError where all are."""
-    used = {int(n) for n in re.findall(rf"\b{re.escape(_NET)}\.(\d+)\.", run("ip", "-o", "-4", "addr"))} | set(taken)
+def reserve_number(folder: Path) -> int:
+    """A number whose network nothing here uses; the board's for as long as its folder is there.
+
+    To be called by one process at a time. Raises BoardError where all are taken.
+    """
+    used = {int(n) for n in re.findall(rf"\b{re.escape(_NET)}\.(\d+)\.", run("ip", "-o", "-4", "addr"))}
     for number in range(1, _LAST + 1):
-        if number not in used:
+        link = NUMBERS / str(number)
+        if number not in used and not link.exists():
+            link.unlink(missing_ok=True)  # its board was removed by something else
+            link.symlink_to(folder)
             return number
     raise BoardError(f"all networks of {_NET}.0.0/16 are in use: take emulated boards down first")
+
+
+def release_number(number: int) -> None:
+    """Give a number back."""
+    (NUMBERS / str(number)).unlink(missing_ok=True)
 
 
 def interface(number: int) -> str:

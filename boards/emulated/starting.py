@@ -22,12 +22,21 @@ import edgeseg
 from edgeseg.boards.emulated import first_process
 from edgeseg.boards.emulated.board import EmulatedBoard, base_folder, board, list_boards, started
 from edgeseg.boards.emulated.limits import groups, make_groups
-from edgeseg.boards.emulated.network import check_tools, connect, disconnect, free_number, run
+from edgeseg.boards.emulated.network import (
+    NUMBERS,
+    check_tools,
+    connect,
+    disconnect,
+    release_number,
+    reserve_number,
+    run,
+)
 from edgeseg.durable import write_file
 from edgeseg.errors import BadInput, BoardError
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 _UP_WITHIN_S = 15.0
+_LEAST_MEMORY, _LEAST_DISK = 32 << 20, 1 << 20  # for an sshd and Python; for a file system
 _HIDES = ("tmp", "run")
 _SSHD = """\
 Port 22
@@ -54,9 +63,8 @@ _PARTS = {
 
 def check_possible() -> None:
     """Raise BoardError where no board can be started: this is not root, or a tool is missing."""
+    _check_root()
     check_tools()
-    if os.geteuid():
-        raise BoardError("an emulated board needs namespaces and control groups: run this as root")
 
 
 def up(
@@ -70,21 +78,22 @@ def up(
 ) -> EmulatedBoard:
     """Start a board, in place of one of that name which is not running any more.
 
-    Raises BadInput for a name or an engine that cannot be, BoardError where one of that name runs, a tool is missing
-    or this is not root.
+    Raises BadInput for a name, an engine or a size that cannot be, BoardError where one of that name runs, a tool is
+    missing or this is not root.
     """
     _check(name, without)
+    _check_size("memory", memory_bytes, _LEAST_MEMORY)
+    _check_size("disk", disk_bytes, _LEAST_DISK)
     check_possible()
     with _locked():
-        boards = list_boards()
-        old = next((board for board in boards if board.name == name), None)
+        old = next((board for board in list_boards() if board.name == name), None)
         if old and old.running:
             raise BoardError(f"the emulated board {name} is up already: `edgeseg hil emulate down {name}` first")
         if old:
             _remove(old)
         board = EmulatedBoard(
             name=name,
-            number=free_number({board.number for board in boards if board.name != name}),
+            number=reserve_number(base_folder() / name),
             cpus=cpus,
             memory_bytes=memory_bytes,
             disk_bytes=disk_bytes,
@@ -100,7 +109,11 @@ def up(
 
 
 def down(name: str) -> None:
-    """Kill all of a board and remove what it was, running or not. Raises BadInput where there is none of that name."""
+    """Kill all of a board and remove what it was, running or not.
+
+    Raises BadInput where there is none of that name, BoardError where this is not root.
+    """
+    _check_root()
     with _locked():
         _remove(board(name))
 
@@ -113,6 +126,16 @@ def power(board: EmulatedBoard, *, on: bool) -> EmulatedBoard:
     return board
 
 
+def _check_root() -> None:
+    if os.geteuid():
+        raise BoardError("an emulated board needs namespaces and control groups: run this as root")
+
+
+def _check_size(what: str, count: int | None, least: int) -> None:
+    if count is not None and count < least:
+        raise BadInput(f"{count} bytes of {what} are too few for a board, expected at least {least >> 20}M")
+
+
 def _check(name: str, without: Sequence[str]) -> None:
     if not _NAME.fullmatch(name):
         raise BadInput(f"{name!r} cannot name a board, expected small letters, digits and hyphens, a letter first")
@@ -123,8 +146,9 @@ def _check(name: str, without: Sequence[str]) -> None:
 
 @contextmanager
 def _locked() -> Iterator[None]:
-    base_folder().mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(base_folder(), os.O_RDONLY)
+    """One at a time on this machine: boards of other base folders have numbers and control groups here too."""
+    NUMBERS.mkdir(exist_ok=True)
+    descriptor = os.open(NUMBERS, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
@@ -155,27 +179,27 @@ def _write_config(board: EmulatedBoard, limits: str) -> None:
         "kept": _kept(),
         "hidden": _hidden(board.without),
         "prlimit_bytes": prlimit or 0,
-        "files": {**_files(board), "etc/edgeseg-emulated": f"{limits}\n"},
+        "files": {**_files(board), "/etc/edgeseg-emulated": f"{limits}\n"},
     }
     (board.folder / "config.json").write_bytes(msgspec.json.encode(config))
 
 
 def _files(board: EmulatedBoard) -> dict[str, str]:
     files = {
-        "etc/hostname": f"{board.name}\n",
+        "/etc/hostname": f"{board.name}\n",
         # What a shell of this machine does first is not the board's time.
-        "root/.bashrc": "",
-        "etc/machine-id": f"{_machine_id(board)}\n",
-        "etc/ssh/edgeseg_sshd": _SSHD,
-        "etc/ssh/edgeseg_host_key": (board.folder / "host").read_text(encoding="ascii"),
-        "etc/ssh/edgeseg_client_pub": (board.folder / "client.pub").read_text(encoding="ascii"),
+        "/root/.bashrc": "",
+        "/etc/machine-id": f"{_machine_id(board)}\n",
+        "/etc/ssh/edgeseg_sshd": _SSHD,
+        "/etc/ssh/edgeseg_host_key": (board.folder / "host").read_text(encoding="ascii"),
+        "/etc/ssh/edgeseg_client_pub": (board.folder / "client.pub").read_text(encoding="ascii"),
     }
     if board.clock_s:
         # A clock of its own is in no namespace: Python's is moved instead.
         # Some folders are site folders twice.
         once = "time.time if time.time.__name__ == '<lambda>' else"
         line = f"import time; time.time = {once} lambda true=time.time: true() + {board.clock_s!r}\n"
-        files[f"{sysconfig.get_path('purelib').lstrip('/')}/edgeseg_emulated_clock.pth"] = line
+        files[f"{sysconfig.get_path('purelib')}/edgeseg_emulated_clock.pth"] = line
     return files
 
 
@@ -205,7 +229,7 @@ def _write(board: EmulatedBoard) -> None:
 
 
 def _start(board: EmulatedBoard) -> EmulatedBoard:
-    made = make_groups(board.name)
+    made = make_groups(board.number)
     made.set_cpus(board.cpus)
     made.set_memory(board.memory_bytes)
     _write_config(board, made.kind)
@@ -222,9 +246,13 @@ def _start(board: EmulatedBoard) -> EmulatedBoard:
     pid = _read_pid(pid_file, board)
     board = msgspec.structs.replace(board, pid=pid, started=started(pid) or 0, limits=made.kind)
     _write(board)
-    _wait_until_apart(board)
-    connect(board.number, pid)
-    _wait_for_sshd(board)
+    try:
+        _wait_until_apart(board)
+        connect(board.number, pid)
+        _wait_for_sshd(board)
+    except BaseException:
+        _kill(board)  # the caller's board does not know of the process
+        raise
     return board
 
 
@@ -278,7 +306,7 @@ def _kill(board: EmulatedBoard) -> None:
     """Kill what holds the namespaces: the kernel kills process 1 with it, and with that all others."""
     if board.running:
         os.kill(board.pid, signal.SIGKILL)
-    made = groups(board.name)
+    made = groups(board.number)
     for _ in _until_up():
         left = made.processes()
         if not left and not board.running:
@@ -297,5 +325,6 @@ def _kill_one(pid: int) -> None:
 
 def _remove(board: EmulatedBoard) -> None:
     _kill(board)
-    groups(board.name).remove()
+    groups(board.number).remove()
     shutil.rmtree(board.folder, ignore_errors=True)
+    release_number(board.number)

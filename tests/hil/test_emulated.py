@@ -57,7 +57,7 @@ def test_nothing_of_a_board_stays(make_board):
     assert not list_boards()
     assert not Path("/etc/made-there").exists()
     assert not board.folder.exists()
-    assert not any(folder.exists() for folder in groups(board.name).folders.values())
+    assert not any(folder.exists() for folder in groups(board.number).folders.values())
     assert not (Path("/sys/class/net") / network.interface(board.number)).exists()
     assert str(board.folder) not in Path("/proc/mounts").read_text()
 
@@ -95,11 +95,86 @@ def test_a_board_that_is_up_already(make_board):
     assert again(board).running
 
 
-def test_names_and_engines_that_cannot_be(make_board):
+def test_boards_of_two_runs_share_neither_network_nor_limits(make_board, monkeypatch, tmp_path):
+    """Two test runs have base folders of their own, and may take the same name."""
+    first = make_board(memory_bytes=256 * MIB)
+    power(first, on=False)
+    monkeypatch.setenv("EDGESEG_EMULATED", str(tmp_path / "other-run"))
+    try:
+        second = up(first.name, memory_bytes=128 * MIB)
+        assert second.number != first.number
+        assert second.groups.entrances != first.groups.entrances
+        monkeypatch.setenv("EDGESEG_EMULATED", str(tmp_path / "boards"))
+        assert power(again(first), on=True).running
+        down(first.name)
+        assert second.running
+    finally:
+        monkeypatch.setenv("EDGESEG_EMULATED", str(tmp_path / "other-run"))
+        down(first.name)
+
+
+def test_the_number_of_a_board_whose_folder_is_gone_is_free_again(monkeypatch, tmp_path):
+    monkeypatch.setattr(network, "NUMBERS", tmp_path)
+    monkeypatch.setattr(network, "run", lambda *words: "2: eth0 inet 10.77.1.1/30 scope global")
+    (tmp_path / "board").mkdir()
+    assert network.reserve_number(tmp_path / "board") == 2
+    assert network.reserve_number(tmp_path / "board") == 3
+    (tmp_path / "board").rmdir()
+    assert network.reserve_number(tmp_path / "board") == 2
+
+
+def test_a_link_on_the_way_to_what_is_hidden_never_leads_to_our_own_files(make_board, monkeypatch, tmp_path):
+    """From outside its root, the board's /home/user would be this machine's."""
+    real = tmp_path / "real"
+    (real / ".ssh").mkdir(parents=True)
+    (real / ".ssh" / "id").write_text("ours")
+    home = Path("/var/tmp") / f"edgeseg-home-{os.getpid()}"  # on the board too, unlike what is in /tmp
+    home.symlink_to(real)
+    monkeypatch.setenv("HOME", str(home))
+    try:
+        make_board()
+    finally:
+        home.unlink()
+    assert (real / ".ssh" / "id").read_text() == "ours"
+
+
+def test_a_start_that_fails_leaves_no_process(make_board, monkeypatch):
+    """Also where no control group tells which processes are the board's."""
+    monkeypatch.setattr(limits, "_ROOT", Path("/nowhere"))
+    started: list[int] = []
+
+    def no_cable(number: int, pid: int) -> None:
+        started.append(pid)
+        raise BoardError("no cable")
+
+    monkeypatch.setattr("edgeseg.boards.emulated.starting.connect", no_cable)
+    with pytest.raises(BoardError, match="no cable"):
+        make_board()
+    assert wait_until(lambda: not Path(f"/proc/{started[0]}").exists())
+    assert not list_boards()
+
+
+def test_boards_that_come_and_go_while_they_are_listed(monkeypatch, tmp_path):
+    monkeypatch.setenv("EDGESEG_EMULATED", str(tmp_path))
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    (gone / "board.json").symlink_to(tmp_path / "nothing")
+    assert list_boards() == []
+    (gone / "board.json").unlink()
+    (gone / "board.json").write_text('{"name": 1}')
+    with pytest.raises(BoardError, match=rf"gone/board.json cannot be read as an emulated board .*: remove {gone}"):
+        list_boards()
+
+
+def test_names_engines_and_sizes_that_cannot_be(make_board):
     with pytest.raises(BadInput, match=r"'../x' cannot name a board"):
         up("../x")
     with pytest.raises(BadInput, match=r"unknown engine 'tensorrt', expected one of litert"):
         up("x", without=("tensorrt",))
+    with pytest.raises(BadInput, match=r"1048576 bytes of memory are too few for a board, expected at least 32M"):
+        up("x", memory_bytes=MIB)
+    with pytest.raises(BadInput, match=r"1024 bytes of disk are too few for a board, expected at least 1M"):
+        up("x", disk_bytes=1024)
     with pytest.raises(BadInput, match=r"there is no emulated board 'x' \(there is none\)"):
         down("x")
 
