@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
-import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +11,8 @@ import numpy as np
 
 from edgeseg import metrics
 from edgeseg.errors import BadInput
-from edgeseg.frames import read_image
+from edgeseg.frame_index import INDEX, figure_of, read_index
+from edgeseg.images import read_image
 from edgeseg.types import Frame, Mask
 
 _SPLIT_COLUMNS = ("split", "suggested_split")
@@ -154,27 +152,16 @@ def read_folder(path: Path | str, *, need_masks: bool = False) -> FrameFolder:
         bare = sorted(names - masks.keys())
         if bare and (need_masks or len(bare) < len(names)):
             raise BadInput(f"{root / 'images' / bare[0]} has no mask of the same name ({len(bare)} such frames)")
-    rows = _read_index(root / "index.csv", names)
+    rows = read_index(root / INDEX)
+    _check_named(root / INDEX, rows, names)
     return FrameFolder(root, tuple(_sample(p, masks.get(p.name), rows.get(p.name, {})) for p in images))
 
 
-def _read_index(path: Path, names: set[str]) -> dict[str, dict[str, str]]:
-    if not path.exists():
-        return {}
-    try:
-        # With or without the byte order mark that a spreadsheet writes.
-        reader = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline=""))
-        columns = reader.fieldnames or ()
-        rows = {row["file"]: row for row in reader} if "file" in columns else {}
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise BadInput(f"{path} is not a CSV file in UTF-8: {error}") from error
-    if "file" not in columns:
-        raise BadInput(f"{path} has no column 'file' (columns: {', '.join(columns) or 'none'})")
-    if missing := sorted(rows.keys() - names):
+def _check_named(index: Path, named: Iterable[str], names: set[str]) -> None:
+    if missing := sorted(set(named) - names):
         raise BadInput(
-            f"{path} names {missing[0]}, which is not in {path.parent / 'images'} ({len(missing)} such rows)"
+            f"{index} names {missing[0]}, which is not in {index.parent / 'images'} ({len(missing)} such rows)"
         )
-    return rows
 
 
 def _sample(image: Path, mask: Path | None, row: dict[str, str]) -> Sample:
@@ -184,22 +171,9 @@ def _sample(image: Path, mask: Path | None, row: dict[str, str]) -> Sample:
         mask=mask,
         split=next((row[c] for c in _SPLIT_COLUMNS if row.get(c)), ""),
         exam=row.get("exam_id") or image.name,
-        pixel_size_mm=_number(row, "pixel_size_mm"),
-        hc_mm_reference=_number(row, "hc_mm_reference"),
+        pixel_size_mm=figure_of(row, "pixel_size_mm"),
+        hc_mm_reference=figure_of(row, "hc_mm_reference"),
     )
-
-
-def _number(row: dict[str, str], column: str) -> float | None:
-    text = row.get(column)
-    if not text:
-        return None
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not 0 < number < math.inf:
-        raise BadInput(f"index.csv: {column} of {row['file']} is {text!r}, expected a number above 0")
-    return number
 
 
 def evenly_spaced(length: int, count: int) -> list[int]:

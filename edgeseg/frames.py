@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from edgeseg.clips import Clip, is_clip
 from edgeseg.errors import BadInput
+from edgeseg.frame_index import INDEX, figure_of, read_index
 from edgeseg.frame_source import Counts, FrameItem, FrameSource, SourceKind, safe_name
 from edgeseg.images import is_image, list_files, list_images, read_head, read_image
 
@@ -53,8 +53,8 @@ def _open_folder(path: Path) -> FrameSource:
         raise BadInput(f"{folder} cannot be read: {error.strerror}") from error
     if not images:
         return _open_dicom_folder(path)
-    sizes = _pixel_sizes(folder.parent / "index.csv") if folder != path else {}
-    items = _stills(images, [sizes.get(p.name) for p in images])
+    rows = read_index(path / INDEX) if folder != path else {}
+    items = _stills(images, [figure_of(rows.get(p.name, {}), "pixel_size_mm") for p in images])
     return FrameSource(path, SourceKind.FOLDER, items, length=len(images), reopen=lambda: _open_folder(path))
 
 
@@ -86,17 +86,6 @@ def _cines(files: Sequence[Path], counts: Counts) -> Iterator[FrameItem]:
 def _is_dicom(head: bytes) -> bool:
     # First of all kinds: the 128 bytes before the mark are free, and often those of a TIFF.
     return head[128:132] == b"DICM"
-
-
-def _pixel_sizes(index: Path) -> dict[str, float]:
-    if not index.is_file():
-        return {}
-    with index.open(newline="", encoding="utf-8") as stream:
-        rows = [(r.get("file"), r.get("pixel_size_mm")) for r in csv.DictReader(stream)]
-    try:
-        return {name: float(size) for name, size in rows if name and size}
-    except ValueError as error:
-        raise BadInput(f"{index}: pixel_size_mm must be a number: {error}") from error
 
 
 def _stills(paths: Sequence[Path], sizes: Sequence[float | None]) -> Iterator[FrameItem]:

@@ -206,6 +206,29 @@ def test_a_frames_folder_gives_its_images_and_pixel_sizes(tmp_path: Path) -> Non
     (tmp_path / "index.csv").write_text("file,pixel_size_mm\na.png,0.25\nb.png,\n")
     with open_frames(tmp_path) as source:
         assert [(i.name, i.pixel_size_mm) for i in source] == [("a", 0.25), ("b", None)]
+    # A spreadsheet writes a byte order mark; rows of files that are not there are nobody's concern.
+    (tmp_path / "index.csv").write_text("file,pixel_size_mm\r\nb.png,0.5\r\ngone.png,1\r\n", encoding="utf-8-sig")
+    with open_frames(tmp_path) as source:
+        assert [i.pixel_size_mm for i in source] == [None, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"file,pixel_size_mm\na.png,-1\n", "pixel_size_mm of a.png is '-1', expected a number above 0"),
+        (b"file,pixel_size_mm\na.png,nan\n", "pixel_size_mm of a.png is 'nan'"),
+        (b"file;pixel_size_mm\na.png;0.25\n", "has no column 'file'"),
+        (b"file,pixel_size_mm\na.png,\xff\n", "is not a CSV file in UTF-8"),
+    ],
+)
+def test_pixel_sizes_that_are_none_are_refused_before_a_frame_is_read(
+    tmp_path: Path, content: bytes, message: str
+) -> None:
+    (tmp_path / "images").mkdir()
+    encode(tmp_path / "images" / "a.png", GRAY)
+    (tmp_path / "index.csv").write_bytes(content)
+    with pytest.raises(BadInput, match=message):
+        open_frames(tmp_path)
 
 
 def test_an_empty_folder_and_unknown_kinds(tmp_path: Path) -> None:
