@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -30,6 +31,8 @@ _TWO_DIMENSIONAL, _TISSUE, _CENTIMETRES = 1, 1, 3
 # Damaged frames in a row after which a cine is taken to have ended.
 _MOST_DAMAGED = 32
 
+_T = TypeVar("_T")
+
 
 class DicomFile:
     """An opened DICOM file.
@@ -39,7 +42,7 @@ class DicomFile:
         rate_hz: frames a second of a cine, None where unknown.
         pixel_size_mm: edge of a square pixel. From the ultrasound regions (2-D tissue in cm), where all of them agree
             and lie inside the picture (they do not where a picture was resized after it was measured), or from
-            Pixel Spacing where there are none; None otherwise.
+            Pixel Spacing where there are none; None otherwise, also where what the file says of it cannot be read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -61,9 +64,9 @@ class DicomFile:
             raise BadInput(f"{path} {error}") from None
         self._plugin = self._guard(lambda: _plugin(self._data))
         self.length = self._guard(lambda: max(1, int(self._data.get("NumberOfFrames") or 1)))
-        self._times = self._guard(lambda: _times(self._data, self.length))
+        self._times = _known(lambda: _times(self._data, self.length)) or ()
         self.rate_hz = _rate(self._times)
-        self.pixel_size_mm = self._guard(lambda: _pixel_size(self._data))
+        self.pixel_size_mm = _known(lambda: _pixel_size(self._data))
         self._palette: Frame | None = self._guard(lambda: _palette(self._data))
 
     def time_s(self, index: int) -> float | None:
@@ -87,7 +90,7 @@ class DicomFile:
             try:
                 # A decoder that raised is spent: after a damaged frame another one starts behind it.
                 pixels = pixels or self._decoder(index)
-                frame: Frame = self._guard(lambda p=pixels, i=index: self._next(p, i))
+                frame: Frame = self._guard(partial(self._next, pixels, index))
             except BadInput as error:
                 failure, pixels, missed = failure or error, None, missed + 1
                 if missed >= _MOST_DAMAGED:
@@ -119,16 +122,29 @@ class DicomFile:
             return colours
         return _to_8_bit(stored, self._data)
 
-    def _guard(self, action: Any) -> Any:
+    def _guard(self, action: Callable[[], Any]) -> Any:
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # pydicom warns of what edgeseg handles
-                return action()
+            return _quietly(action)
         except (BadInput, MissingDependency):
             raise
         except Exception as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise BadInput(f"{self._path} cannot be read as DICOM: {reason}") from error
+
+
+def _quietly(action: Callable[[], _T]) -> _T:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom warns of what edgeseg handles
+        return action()
+
+
+def _known(action: Callable[[], _T]) -> _T | None:
+    """What a header says beside the picture, None where that is incomplete or has a form that cannot be read."""
+    try:
+        return _quietly(action)
+    except Exception:
+        # pydicom converts values when they are asked for, and raises whatever the conversion does.
+        return None
 
 
 def _import_pydicom() -> Any:
@@ -220,7 +236,9 @@ def _times(data: Any, length: int) -> Sequence[float]:
     if length == 1:
         return ()
     if (steps := data.get("FrameTimeVector")) is not None and len(steps) == length:
-        return [float(t) / 1e3 for t in np.cumsum(np.asarray(steps, np.float64))]
+        # The first step is 0 by the standard; where it is not, nothing was before the first frame all the same.
+        times = np.cumsum(np.asarray(steps, np.float64)) / 1e3
+        return [float(t) for t in times - times[0]]
     step = float(data.get("FrameTime") or 0) / 1e3
     rate = float(data.get("CineRate") or data.get("RecommendedDisplayFrameRate") or 0)
     if step <= 0 and rate > 0:

@@ -12,7 +12,15 @@ import pytest
 from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
-from pydicom.uid import UID, ExplicitVRLittleEndian, HTJ2KLossless, JPEGBaseline8Bit, JPEGLSLossless, RLELossless
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    HTJ2KLossless,
+    JPEGBaseline8Bit,
+    JPEGLSLossless,
+    RLELossless,
+)
 
 from edgeseg.errors import BadInput, MissingDependency
 from edgeseg.frames import FrameItem, SourceKind, open_frames
@@ -184,6 +192,7 @@ def test_monochrome1_is_inverted(tmp_path: Path) -> None:
     ("tags", "times"),
     [
         ({"FrameTimeVector": [0, 40, 60]}, [0, 0.04, 0.1]),
+        ({"FrameTimeVector": [40, 40, 60]}, [0, 0.04, 0.1]),
         ({"FrameTime": 50}, [0, 0.05, 0.1]),
         ({"CineRate": 25}, [0, 0.04, 0.08]),
         ({}, [None] * 3),
@@ -225,6 +234,44 @@ def region(delta_x: float = 0.02, delta_y: float = 0.02, **tags: Any) -> Dataset
 def test_pixel_size_only_where_there_is_one(tmp_path: Path, tags: dict[str, Any], size: float | None) -> None:
     found = read(write(tmp_path / "p.dcm", np.zeros((4, 4), np.uint8), **tags))[0].pixel_size_mm
     assert found == (size if size is None else pytest.approx(size))
+
+
+def without(keyword: str) -> Dataset:
+    found = region()
+    del found[keyword]
+    return found
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        {"SequenceOfUltrasoundRegions": [without("PhysicalDeltaX")]},
+        {"SequenceOfUltrasoundRegions": [without("RegionLocationMaxX1")]},
+        {"SequenceOfUltrasoundRegions": [region(PhysicalDeltaY=None)]},
+        {"PixelSpacing": [0.5]},
+        {"PixelSpacing": ["", ""]},
+    ],
+)
+def test_a_pixel_size_that_cannot_be_read_is_unknown_and_the_picture_is_read(
+    tmp_path: Path, tags: dict[str, Any]
+) -> None:
+    (item,) = read(write(tmp_path / "p.dcm", np.full((4, 4), 9, np.uint8), **tags))
+    assert item.pixel_size_mm is None
+    assert item.frame[0, 0] == 9
+
+
+def test_a_frame_time_that_is_no_number_is_unknown_and_the_cine_is_read(tmp_path: Path) -> None:
+    path = write(tmp_path / "c.dcm", np.zeros((4, 4), np.uint8), data=bytes(48), NumberOfFrames=3, FrameTime="77777")
+    path.write_bytes(path.read_bytes().replace(b"77777", b"77ms "))
+    with open_frames(path) as source:
+        assert source.rate_hz is None
+        assert [item.time_s for item in source] == [None] * 3
+
+
+def test_a_deflated_file_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    path = write(tmp_path / "z.dcm", np.zeros((4, 4), np.uint8), syntax=DeflatedExplicitVRLittleEndian)
+    with pytest.raises(BadInput, match=r"z\.dcm has the deflated transfer syntax.*export it uncompressed"):
+        open_frames(path)
 
 
 def test_a_cine_that_ends_early_gives_what_is_there(tmp_path: Path) -> None:
