@@ -18,9 +18,12 @@
     |  |- StreamFailed                no segmenter of a stream's chain is left
     |- BoardError                     something on the board under test
        |- BoardUnreachable            no connection, or it was lost
+       |  |- CoordinatorUnreachable   the coordinator of the fleet does not answer
+       |  |- ExporterGone             nobody offers the board of a place any more
        |- BoardTimeout                no answer in time
        |- BoardBusy                   another runner has it
        |- BoardUnfit                  it cannot run what it was asked to
+       |- ExporterMismatch            the exporter of its place has another labgrid than this runner
        |- WrongHostKey                another machine answers in its place
 
 A message says what failed, what was expected and what to do, in one line.
@@ -109,6 +112,18 @@ class BoardError(EdgesegError):
 
 class BoardUnreachable(BoardError):
     """No connection to the board, or it was lost."""
+
+
+class CoordinatorUnreachable(BoardUnreachable):
+    """The coordinator of the fleet does not answer, or went away."""
+
+
+class ExporterGone(BoardUnreachable):
+    """Nobody offers the board of a place: its exporter is not connected to the coordinator."""
+
+
+class ExporterMismatch(BoardError):
+    """The exporter of a board's place has another major version of labgrid than this runner."""
 
 
 class BoardTimeout(BoardError):

@@ -28,6 +28,7 @@ EXTRAS = {
         *("torch", "onnx", "onnxscript", "onnxruntime", "openvino", "nncf", "torchao"),
         *("litert-torch", "ai-edge-quantizer", "ai-edge-litert", "safetensors"),
     ),
+    "fleet": ("labgrid",),
     "report": ("cyclonedx-python-lib", "jinja2", "matplotlib"),
     "train": ("torch", "safetensors", "monai", "torch-pruning"),
 }

@@ -75,7 +75,8 @@ class Transport(Protocol):
         """Connect and take the board.
 
         Raises BoardBusy where another runner has it, WrongHostKey, BoardUnreachable, or BoardError where it does not
-        let this one in.
+        let this one in. A fleet also raises MissingDependency where labgrid is not installed, BadInput where it has
+        no such place.
         """
         ...
 
@@ -108,16 +109,27 @@ class Transport(Protocol):
 
 def open_transport(entry: BoardEntry, holder: Holder) -> Transport:
     """The transport of a board, opened. Raises as `Transport.open`."""
-    from edgeseg.boards.hil.local_transport import LocalTransport
-    from edgeseg.boards.hil.ssh_transport import SshTransport
-
-    transport: Transport = LocalTransport(entry) if entry.transport == "local" else SshTransport(entry)
+    transport = _transport(entry)
     try:
         transport.open(holder)
     except BaseException:
         transport.close()
         raise
     return transport
+
+
+def _transport(entry: BoardEntry) -> Transport:
+    if entry.transport == "local":
+        from edgeseg.boards.hil.local_transport import LocalTransport
+
+        return LocalTransport(entry)
+    if entry.transport == "labgrid":
+        from edgeseg.boards.fleet.transport import FleetTransport
+
+        return FleetTransport(entry)
+    from edgeseg.boards.hil.ssh_transport import SshTransport
+
+    return SshTransport(entry)
 
 
 def script(name: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from edgeseg.commands.hil_emulate import emulate
+from edgeseg.commands.hil_fleet import fleet
 from edgeseg.commands.table import print_table
 from edgeseg.errors import BadInput
 
@@ -24,6 +25,7 @@ def hil() -> None:
 
 
 hil.add_command(emulate)
+hil.add_command(fleet)
 
 
 @hil.command(
