@@ -10,6 +10,7 @@ import click
 
 from edgeseg.commands.hil_emulate import emulate
 from edgeseg.commands.hil_fleet import fleet
+from edgeseg.commands.hil_report import report
 from edgeseg.commands.table import print_table
 from edgeseg.errors import BadInput
 
@@ -25,6 +26,7 @@ def hil() -> None:
 
 
 hil.add_command(emulate)
+hil.add_command(report)
 hil.add_command(fleet)
 
 
