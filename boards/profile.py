@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from edgeseg.boards.profile_check import check_tables, check_words, plain
+from edgeseg.engine_options import EngineChoice
 from edgeseg.errors import BadInput, BoardError
 
 GENERIC = "generic-cpu"
@@ -57,8 +58,8 @@ class Engine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         runtime: by edgeseg's name.
         devices: of that runtime, best first.
         precisions: of artifacts, best first.
-        threads: of the CPU; None leaves it to the engine.
-        options: what else to tell the engine: see profile_check.OPTIONS.
+        threads: of the CPU; None where it does not matter much: then as the command says.
+        options: what else to tell the engine: see edgeseg.engine_options.OPTIONS.
         note: for people.
     """
 
@@ -113,6 +114,13 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     figures: dict[str, Figure] = {}
     limits: dict[str, Figure] = {}
     notes: tuple[str, ...] = ()
+
+    @property
+    def plan(self) -> tuple[EngineChoice, ...]:
+        """The engines for those that load them. Raises BoardError where edgeseg does not run on this board."""
+        if self.refused:
+            raise BoardError(f"{self.title}: {self.refused}")
+        return tuple(EngineChoice(e.runtime, e.devices, e.precisions, e.threads, e.options) for e in self.engines)
 
 
 def decode_profile(text: str, where: str) -> Profile:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 import msgspec
 
+from edgeseg.engine_options import check_options, check_word
 from edgeseg.plugins import ENGINES
 from edgeseg.types import Precision
 
@@ -46,21 +46,6 @@ DEVICES: Mapping[str, tuple[str, ...]] = {
     "onnxruntime": ("tensorrt", "cuda", "cpu"),
     "openvino": ("npu", "gpu", "cpu"),
 }
-# Options of engines: what each may be, a type or the words to choose from.
-OPTIONS: Mapping[str, Mapping[str, type | tuple[str, ...]]] = {
-    "litert": {"delegate": ("xnnpack", "vx", "neutron", "teflon")},
-    "onnxruntime": {
-        "tensorrt_engine_cache": bool,
-        "tensorrt_fp16": bool,
-        "tensorrt_int8": bool,
-        "tensorrt_workspace_mb": int,
-    },
-    "openvino": {
-        "inference_precision": ("f32", "f16", "bf16"),
-        "performance_hint": ("LATENCY", "THROUGHPUT"),
-        "streams": int,
-    },
-}
 _CONVERSION = re.compile(r"^(?P<what>.*?) - at `\$(?P<path>[^`]*)`$")
 
 
@@ -70,7 +55,7 @@ def check_tables(found: object, kind: type[msgspec.Struct], where: str = "") -> 
         return  # the conversion says what it should have been
     hints = get_type_hints(kind)
     for key, value in found.items():
-        _known(key, hints, "key", f" in {where}" if where else "")
+        check_word(key, hints, "key", f" in {where}" if where else "")
         for inner in _structures(hints[key]):
             for name, part in _parts(key, value, hints[key]):
                 check_tables(part, inner, f"{where}.{name}" if where else name)
@@ -82,7 +67,7 @@ def check_words(profile: Profile) -> None:
         _check_engine(engine, f"engines[{number}]")
     for table, figures, known in (("figures", profile.figures, FIGURES), ("limits", profile.limits, LIMITS)):
         for name, figure in figures.items():
-            _known(name, known, "figure", f" in {table}")
+            check_word(name, known, "figure", f" in {table}")
             _check_unit(figure, known[name], f"{table}.{name}")
             _check_source(figure, f"{table}.{name}")
     for number, mode in enumerate(profile.power_modes):
@@ -99,24 +84,14 @@ def plain(message: str) -> str:
 
 
 def _check_engine(engine: Engine, where: str) -> None:
-    _known(engine.runtime, ENGINES, "runtime", f" in {where}")
+    check_word(engine.runtime, ENGINES, "runtime", f" in {where}")
     for device in engine.devices:
-        _known(device, DEVICES[engine.runtime], "device", f" of {engine.runtime} in {where}")
+        check_word(device, DEVICES[engine.runtime], "device", f" of {engine.runtime} in {where}")
     for precision in engine.precisions:
-        _known(precision, [str(p) for p in Precision], "precision", f" in {where}")
+        check_word(precision, [str(p) for p in Precision], "precision", f" in {where}")
     if engine.threads is not None and engine.threads < 1:
         raise ValueError(f"{where}.threads is {engine.threads}, expected 1 or more")
-    for name, value in engine.options.items():
-        _known(name, OPTIONS[engine.runtime], "option", f" of {engine.runtime} in {where}")
-        _check_option(value, OPTIONS[engine.runtime][name], f"{where}.options.{name}")
-
-
-def _check_option(value: object, kind: type | tuple[str, ...], where: str) -> None:
-    if isinstance(kind, tuple):
-        if value not in kind:
-            raise ValueError(f"{where} is {value!r}, expected one of {', '.join(kind)}")
-    elif type(value) is not kind:
-        raise ValueError(f"{where} is {value!r}, expected {'true or false' if kind is bool else 'a whole number'}")
+    check_options(engine.runtime, engine.options, where)
 
 
 def _check_unit(figure: Figure, units: tuple[str, ...], where: str) -> None:
@@ -132,15 +107,6 @@ def _check_unit(figure: Figure, units: tuple[str, ...], where: str) -> None:
 def _check_source(figure: Figure | PowerMode, where: str) -> None:
     if figure.verified and not figure.source:
         raise ValueError(f"{where} is verified but has no source: say where it was read or how it was measured")
-
-
-def _known(word: str, words: Iterable[str], kind: str, where: str) -> None:
-    known = sorted(words)
-    if word in known:
-        return
-    near = get_close_matches(word, known, 1, cutoff=0.6)
-    hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(known)}"
-    raise ValueError(f"unknown {kind} {word!r}{where}, {hint}")
 
 
 def _structures(hint: Any) -> list[type[msgspec.Struct]]:

@@ -334,10 +334,18 @@ class Runtime(Protocol):
         """Devices proven usable here by running a small model, best first."""
         ...
 
-    def load(self, artifact: Path | Model, *, device: str = "auto", threads: int | None = None) -> Session:
+    def load(
+        self,
+        artifact: Path | Model,
+        *,
+        device: str = "auto",
+        threads: int | None = None,
+        options: Mapping[str, object] | None = None,
+    ) -> Session:
         """Load a model: a file, or the files of an artifact in memory (`edgeseg.bundle.read_model`).
 
-        Raises NoSuchDevice for a device that does not exist or work here, InferenceError for a file that the engine
-        does not accept, MissingDependency where the engine is not installed.
+        Raises BadInput for an option that the engine does not know (`edgeseg.engine_options`), NoSuchDevice for a
+        device that does not exist or work here, InferenceError for a file that the engine does not accept,
+        MissingDependency where the engine is not installed.
         """
         ...

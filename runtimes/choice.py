@@ -6,10 +6,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 
 from edgeseg import plugins
+from edgeseg.engine_options import EngineChoice, Plan
 from edgeseg.errors import BadInput, ExecutionMismatch, InferenceError, MissingDependency, NoSuchDevice
 from edgeseg.golden import read_frame
 from edgeseg.preprocess import to_input
@@ -22,8 +24,23 @@ _ROUNDS = 7
 _HOPELESS = 1.5  # times the smallest time of all, by one's own smallest
 _MID_GRAY = 128
 
-Pairing = tuple[str, Artifact]  # the name of a runtime, and what it is to run
 Failures = dict[str, InferenceError | MissingDependency]
+
+
+@dataclass(frozen=True, slots=True)
+class Pairing:
+    """A runtime, what it is to run, and how."""
+
+    runtime: str
+    artifact: Artifact
+    choice: EngineChoice
+
+    @property
+    def name(self) -> str:
+        """As in `openvino-int8 on openvino`."""
+        return f"{self.artifact.name} on {self.runtime}"
+
+
 _decided: dict[tuple[object, ...], tuple[Pairing, dict[str, str]]] = {}
 
 
@@ -38,29 +55,39 @@ class Candidate:
     @property
     def name(self) -> str:
         """As in `openvino-int8 on openvino`."""
-        return _name((self.runtime, self.artifact))
+        return f"{self.artifact.name} on {self.runtime}"
 
 
-def candidates(bundle: Bundle, runtime: str, precision: Precision | None) -> tuple[Pairing, ...]:
-    """All pairings of a runtime with an artifact it can read; no engine is imported for it.
+def candidates(bundle: Bundle, runtime: str, precision: Precision | None, plan: Plan = ()) -> tuple[Pairing, ...]:
+    """All pairings of a runtime with an artifact it can read, in the order of the plan; no engine is imported for it.
 
     Args:
         bundle: whose artifacts.
-        runtime: a name, or "auto" for every engine (never the fake one).
-        precision: of the artifacts, None for all.
+        runtime: a name, or "auto" for every engine of the plan; without one for every engine (never the fake one).
+        precision: of the artifacts, None for those of the plan; without one for all.
+        plan: what is worth trying, best first.
 
     Raises:
         BadInput: nothing fits.
     """
-    names = plugins.ENGINES if runtime == "auto" else (runtime,)
-    fitting = [artifact for artifact in bundle.artifacts if precision in (None, artifact.precision)]
-    found = tuple((name, a) for name in names for a in fitting if a.format in plugins.runtime(name).formats)
+    known = plan or [EngineChoice(name) for name in plugins.ENGINES]
+    choices = [c for c in known if runtime in ("auto", c.runtime)] or [EngineChoice(runtime)]
+    found = tuple(Pairing(c.runtime, a, c) for c in choices for a in fitting(bundle, c, precision))
     if not found:
         wanted = f"{precision} artifact" if precision else "artifact"
         there = ", ".join(artifact.name for artifact in bundle.artifacts) or "nothing"
         raise BadInput(f"{bundle.path.name} has no {wanted} for runtime {runtime}, it has {there}")
     # The fake runtime is equally fast at everything.
     return found[:1] if runtime == "fake" else found
+
+
+def fitting(bundle: Bundle, choice: EngineChoice, precision: Precision | None = None) -> list[Artifact]:
+    """The artifacts that a runtime reads, of one precision, else of those that its choice names, in that order."""
+    formats = plugins.runtime(choice.runtime).formats
+    readable = [artifact for artifact in bundle.artifacts if artifact.format in formats]
+    if precision is None and choice.precisions:
+        return [artifact for name in choice.precisions for artifact in readable if artifact.precision == name]
+    return [artifact for artifact in readable if precision in (None, artifact.precision)]
 
 
 def fastest(
@@ -71,8 +98,15 @@ def fastest(
     threads: int | None,
     isolate: bool | Limits = False,
     strict: bool = False,
+    ordered: bool = False,
 ) -> tuple[Candidate, dict[str, str]]:
     """Load all pairings, race them and keep the winner; the others are closed.
+
+    Args:
+        bundle: whose artifacts.
+        pairings: to choose from.
+        device, threads, isolate, strict: as `open_session`.
+        ordered: whether the first one that loads is the winner, without a race.
 
     Returns:
         The winner, and the reason of each pairing that could not be used.
@@ -81,10 +115,11 @@ def fastest(
         MissingDependency, NoSuchDevice, ExecutionMismatch: what stopped every pairing, where it is the same for all.
         InferenceError: none could be used, with the reasons.
     """
-    names = tuple(_name(pairing) for pairing in pairings)
-    key = (bundle.path, bundle.manifest.digest, names, device, threads, isolate, strict)
+    told_apart = tuple((pairing.name, pairing.choice) for pairing in pairings)
+    key = (bundle.path, bundle.manifest.digest, told_apart, device, threads, isolate, strict, ordered)
     decided, skipped = _decided.get(key, (None, {}))
-    loaded, errors = _load(bundle, [decided] if decided else pairings, device, threads, isolate, strict)
+    told = {"device": device, "threads": threads, "isolate": isolate, "strict": strict}
+    loaded, errors = _load(bundle, [decided] if decided else pairings, told, first=ordered)
     try:
         winner = loaded[0] if len(loaded) == 1 else _race(loaded, bundle, errors)
     except BaseException:
@@ -94,32 +129,28 @@ def fastest(
         raise _all_failed(bundle, errors)
     _close(loser for loser in loaded if loser is not winner)
     skipped = skipped or {name: str(error) for name, error in errors.items()}
-    _decided[key] = ((winner.runtime, winner.artifact), skipped)
+    _decided[key] = (next(p for p in pairings if p.name == winner.name), skipped)
     return winner, skipped
 
 
 def _load(
-    bundle: Bundle,
-    pairings: Sequence[Pairing],
-    device: str,
-    threads: int | None,
-    isolate: bool | Limits,
-    strict: bool,
+    bundle: Bundle, pairings: Sequence[Pairing], told: dict[str, Any], *, first: bool
 ) -> tuple[list[Candidate], Failures]:
+    """Whatever loads, or only the first that does."""
     loaded: list[Candidate] = []
     errors: Failures = {}
-    for name, artifact in pairings:
+    for pairing in pairings:
         try:
-            session = open_session(
-                bundle, artifact, name, device=device, threads=threads, isolate=isolate, strict=strict
-            )
+            session = open_session(bundle, pairing.artifact, pairing.runtime, **told, choice=pairing.choice)
         except (InferenceError, MissingDependency) as error:
-            errors[_name((name, artifact))] = error
+            errors[pairing.name] = error
         except BaseException:
             _close(loaded)
             raise
         else:
-            loaded.append(Candidate(name, artifact, session))
+            loaded.append(Candidate(pairing.runtime, pairing.artifact, session))
+            if first:
+                break
     return loaded, errors
 
 
@@ -168,8 +199,3 @@ def _all_failed(bundle: Bundle, errors: Failures) -> InferenceError | MissingDep
 def _close(losers: Iterable[Candidate]) -> None:
     for candidate in losers:
         candidate.session.close()
-
-
-def _name(pairing: Pairing) -> str:
-    runtime, artifact = pairing
-    return f"{artifact.name} on {runtime}"

@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from edgeseg import __version__
+from edgeseg.engine_options import Options
 from edgeseg.evidence import Execution
 from edgeseg.runtimes.runtime import DeviceProof, EngineRuntime, EngineSession
 from edgeseg.types import Array, Format, Layout, Model, Precision, TensorSpec
@@ -37,7 +38,7 @@ class FakeRuntime(EngineRuntime):
     def _obstacle(self, device: str) -> str | None:
         return None
 
-    def _open(self, model: Model, device: str, threads: int | None) -> FakeSession:
+    def _open(self, model: Model, device: str, threads: int | None, options: Options) -> FakeSession:
         return FakeSession(*_described(model), device)
 
 

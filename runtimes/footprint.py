@@ -14,6 +14,7 @@ import numpy as np
 
 from edgeseg import plugins
 from edgeseg.bundle import read_model
+from edgeseg.engine_options import Options
 from edgeseg.errors import InferenceError
 from edgeseg.manifest import decode_artifact, encode_artifact
 from edgeseg.types import Artifact
@@ -38,9 +39,11 @@ class Footprint:
     peak_memory_mb: float | None
 
 
-def measure_footprint(artifact: Artifact, runtime: str, device: str, threads: int | None) -> Footprint:
+def measure_footprint(
+    artifact: Artifact, runtime: str, device: str, threads: int | None, options: Options | None = None
+) -> Footprint:
     """Load and run an artifact in a child process. Raises InferenceError where the child fails or takes too long."""
-    command = [sys.executable, "-m", __name__, runtime, device, str(threads or 0)]
+    command = [sys.executable, "-m", __name__, runtime, device, str(threads or 0), json.dumps(dict(options or {}))]
     described = encode_artifact(artifact)
     try:
         done = subprocess.run(command, input=described, capture_output=True, timeout=_TIMEOUT_S, check=False)
@@ -53,12 +56,13 @@ def measure_footprint(artifact: Artifact, runtime: str, device: str, threads: in
     return Footprint(**json.loads(done.stdout.splitlines()[-1]))
 
 
-def _main(runtime: str, device: str, threads: str) -> None:
+def _main(runtime: str, device: str, threads: str, options: str) -> None:
+    told = {"device": device, "threads": int(threads) or None, "options": json.loads(options)}
     artifact = decode_artifact(sys.stdin.buffer.read())
     engine = plugins.runtime(runtime)
     engine.version()  # imports the engine, so that its import is not counted as loading
     start = perf_counter()
-    with engine.load(read_model(artifact), device=device, threads=int(threads) or None) as session:
+    with engine.load(read_model(artifact), **told) as session:
         loaded = perf_counter()
         feeds = {spec.name: np.full(spec.shape, 127, spec.dtype) for spec in session.inputs}
         session.run(feeds)

@@ -22,6 +22,7 @@ from typing import Self
 import numpy as np
 from msgspec.structs import replace
 
+from edgeseg.engine_options import check_options
 from edgeseg.errors import InferenceError
 from edgeseg.evidence import Execution, LayerTime
 from edgeseg.manifest import encode_artifact
@@ -96,7 +97,13 @@ class IsolatedWorker:
         return self._process.alive
 
     def load(
-        self, artifact: Path | Model, *, device: str = "auto", threads: int | None = None, last: bool = False
+        self,
+        artifact: Path | Model,
+        *,
+        device: str = "auto",
+        threads: int | None = None,
+        options: Mapping[str, object] | None = None,
+        last: bool = False,
     ) -> IsolatedSession:
         """Load a model in the child, as `Runtime.load` would here.
 
@@ -104,6 +111,7 @@ class IsolatedWorker:
             artifact: a file of one of the runtime's formats, or the files of an artifact in memory.
             device: of the runtime, or "auto". The sandbox hides device files, so that only the CPU is there.
             threads: CPU threads; None leaves it to the engine.
+            options: what else to tell the engine, as `Runtime.load`.
             last: True to end the process when the session is closed.
 
         Raises:
@@ -119,7 +127,8 @@ class IsolatedWorker:
         self._process.forget_output()
         entry = encode_artifact(model.artifact) if model.artifact else b""
         sizes = tuple(len(file) for file in model.files)
-        request = Load(model.name, model.format, sizes, len(entry), device, threads)
+        told = check_options(self._process.runtime, options or {})
+        request = Load(model.name, model.format, sizes, len(entry), device, threads, dict(told))
         descriptor = _sealed_copy((*model.files, entry))
         try:
             reply = self._process.ask(request, f"loading {model.name}", self._process.limits.load_s, descriptor)

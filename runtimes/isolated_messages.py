@@ -56,6 +56,7 @@ class Load(Struct, frozen=True, tag=True):
     entry_size: int
     device: str
     threads: int | None
+    options: dict[str, bool | int | str]
 
 
 class Run(Struct, frozen=True, tag=True):

@@ -137,7 +137,7 @@ class _Worker:
 
     def _load(self, request: Load, descriptor: int) -> Loaded:
         model = _model(request, descriptor)
-        session = self._engine.load(model, device=request.device, threads=request.threads)
+        session = self._engine.load(model, device=request.device, threads=request.threads, options=request.options)
         for spec in (*session.inputs, *session.outputs):
             if spec.dtype not in DTYPES:
                 session.close()

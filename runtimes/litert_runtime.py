@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, ClassVar
 
 import numpy as np
 
+from edgeseg.engine_options import Options
 from edgeseg.errors import InferenceError, MissingDependency
 from edgeseg.evidence import Execution, LayerTime
+from edgeseg.runtimes.held_stderr import held_stderr
 from edgeseg.runtimes.layer_error import Expose, GraphLayer
 from edgeseg.runtimes.litert_layers import expose, graph_layers
 from edgeseg.runtimes.runtime import EngineRuntime, EngineSession, Layer, engine_errors, tally
@@ -52,8 +51,8 @@ class LiteRtRuntime(EngineRuntime):
             return f"tflite-runtime needs numpy below 2, found {np.__version__} (pip install 'numpy<2')"
         return None
 
-    def _open(self, model: Model, device: str, threads: int | None) -> LiteRtSession:
-        return LiteRtSession(model, device, threads)
+    def _open(self, model: Model, device: str, threads: int | None, options: Options) -> LiteRtSession:
+        return LiteRtSession(model, device, threads, options.get("delegate") != "none")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +86,10 @@ class LiteRtSession(EngineSession):
     Quantized inputs and outputs appear as float32 and are converted here.
     """
 
-    def __init__(self, model: Model, device: str, threads: int | None) -> None:
-        self._source = (model, threads)
-        with engine_errors(f"litert cannot load {model.name}"), _quiet_stderr():
-            self._interpreter = _interpreter(model, threads)
+    def __init__(self, model: Model, device: str, threads: int | None, xnnpack: bool) -> None:
+        self._source = (model, threads, xnnpack)
+        with engine_errors(f"litert cannot load {model.name}"), held_stderr():
+            self._interpreter = _interpreter(*self._source)
             self._in = [_port(details) for details in self._interpreter.get_input_details()]
             self._out = [_port(details) for details in self._interpreter.get_output_details()]
         super().__init__(tuple(port.spec for port in self._in), tuple(port.spec for port in self._out), device)
@@ -110,9 +109,9 @@ class LiteRtSession(EngineSession):
     def expose(self, tensors: Sequence[str]) -> Expose:
         """Load the model again, with all tensors kept: see `edgeseg.runtimes.layer_error`."""
         self._check_open()
-        model, threads = self._source
-        with engine_errors(f"litert cannot load {model.name} with its tensors kept"), _quiet_stderr():
-            kept = _interpreter(model, threads, experimental_preserve_all_tensors=True)
+        name = self._source[0].name
+        with engine_errors(f"litert cannot load {name} with its tensors kept"), held_stderr():
+            kept = _interpreter(*self._source, experimental_preserve_all_tensors=True)
         return expose(kept, self._in[0].index, self._in[0].encode, tensors)
 
     def _infer(self, feeds: Mapping[str, Array]) -> Mapping[str, Array]:
@@ -147,27 +146,16 @@ def _engine() -> tuple[str, Any]:
     raise MissingDependency("ai-edge-litert", "running .tflite artifacts", LiteRtRuntime.extra)
 
 
-def _interpreter(model: Model, threads: int | None, **options: bool) -> Any:
+def _interpreter(model: Model, threads: int | None, xnnpack: bool, **options: Any) -> Any:
+    module = _engine()[1]
+    if not xnnpack:
+        options["experimental_op_resolver_type"] = module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
     with warnings.catch_warnings():
         # That it costs memory and time to keep all tensors is known.
         warnings.filterwarnings("ignore", message=".*experimental_preserve_all_tensors")
-        interpreter = _engine()[1].Interpreter(model_content=model.files[0], num_threads=threads, **options)
+        interpreter = module.Interpreter(model_content=model.files[0], num_threads=threads, **options)
     interpreter.allocate_tensors()
     return interpreter
-
-
-@contextmanager
-def _quiet_stderr() -> Iterator[None]:
-    """Keep the engine's greeting off the terminal: it writes to file descriptor 2 and has no switch for that."""
-    sys.stderr.flush()
-    saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(null, 2)
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(null)
 
 
 def _port(details: dict[str, Any]) -> _Port:

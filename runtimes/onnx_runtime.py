@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
-from edgeseg.errors import MissingDependency, NoSuchDevice
+from edgeseg.engine_options import Options
+from edgeseg.errors import MissingDependency
 from edgeseg.evidence import Execution, LayerTime
 from edgeseg.runtimes.layer_error import Expose, GraphLayer
 from edgeseg.runtimes.onnx_layers import expose, graph_layers
 from edgeseg.runtimes.onnx_profile import Event, layer_times, node_events
+from edgeseg.runtimes.onnx_providers import NOISE, PROVIDERS, provider_list, start, tensorrt_precision
 from edgeseg.runtimes.onnx_wide import WIDE, wide_model
 from edgeseg.runtimes.runtime import EngineRuntime, EngineSession, Layer, empty_arrays, engine_errors, fill, tally
 from edgeseg.types import Array, Format, Model, TensorSpec
 
-_PROVIDERS = {
-    "cpu": "CPUExecutionProvider",
-    "cuda": "CUDAExecutionProvider",
-    "tensorrt": "TensorrtExecutionProvider",
-}
 _DTYPES = {
     "tensor(float)": "float32",
     "tensor(float16)": "float16",
@@ -36,16 +31,14 @@ _DTYPES = {
     "tensor(bool)": "bool",
 }
 _PRECISIONS = {"float": "fp32", "float16": "fp16", "bfloat16": "bf16", "uint8": "int8", "int8": "int8"}
-_NOISE = r"\[ONNXRuntimeError\] : \d+ : \w+ : "
-_RUNNING = engine_errors("onnxruntime cannot run the model", _NOISE)
-_TENSORRT_WORKSPACE_BYTES = 1 << 30
+_RUNNING = engine_errors("onnxruntime cannot run the model", NOISE)
 
 
 class OnnxRuntime(EngineRuntime):
     """Runs .onnx through onnxruntime.
 
-    `cuda` and `tensorrt` follow the engine's documented options and were not verified on hardware. TensorRT builds its
-    engines on the first load (minutes) and keeps them under `$XDG_CACHE_HOME/edgeseg/tensorrt`.
+    `cuda` and `tensorrt` follow the engine's documented options and were not verified on hardware: docs/gpu.md.
+    TensorRT builds its engines on the first load (minutes) and keeps them under `$XDG_CACHE_HOME/edgeseg/tensorrt`.
     """
 
     name: ClassVar[str] = "onnxruntime"
@@ -59,22 +52,22 @@ class OnnxRuntime(EngineRuntime):
         return str(_engine().__version__)
 
     def _obstacle(self, device: str) -> str | None:
-        if _PROVIDERS[device] in _engine().get_available_providers():
+        if PROVIDERS[device] in _engine().get_available_providers():
             return None
-        return f"this build of onnxruntime has no {_PROVIDERS[device]} (pip install onnxruntime-gpu)"
+        return f"this build of onnxruntime has no {PROVIDERS[device]} (pip install onnxruntime-gpu)"
 
-    def _open(self, model: Model, device: str, threads: int | None) -> OnnxSession:
-        return OnnxSession(model, device, threads)
+    def _open(self, model: Model, device: str, threads: int | None, options: Options) -> OnnxSession:
+        return OnnxSession(model, device, threads, options)
 
     def wide_layers(self, int8: bool, threads: int | None, runs: int) -> tuple[LayerTime, ...]:
         """Times of the layers of wide convolutions on the CPU: see `edgeseg.runtimes.profile`."""
         layers: list[LayerTime] = []
-        with engine_errors("onnxruntime cannot run a wide convolution", _NOISE):
+        with engine_errors("onnxruntime cannot run a wide convolution", NOISE):
             for channels, side in WIDE:
                 model = wide_model(channels, side, int8)
                 image = np.ones((1, channels, side, side), np.uint8 if int8 else np.float32)
-                create = partial(_engine().InferenceSession, model, providers=[_PROVIDERS["cpu"]])
-                layers += layer_times(lambda: _options(threads), create, _event_precision, {"x": image}, runs)
+                create = partial(_engine().InferenceSession, model, providers=[PROVIDERS["cpu"]])
+                layers += layer_times(lambda: _session_options(threads), create, _event_precision, {"x": image}, runs)
         return tuple(layers)
 
 
@@ -84,10 +77,10 @@ class OnnxSession(EngineSession):
     Other providers would copy a bound input once, when it is bound, and a size that is not known cannot be bound.
     """
 
-    def __init__(self, model: Model, device: str, threads: int | None) -> None:
-        self._source = (model, device, threads)
-        with engine_errors(f"onnxruntime cannot load {model.name} on {device}", _NOISE):
-            self._session = _create(model, device, threads, _options(threads))
+    def __init__(self, model: Model, device: str, threads: int | None, options: Options) -> None:
+        self._model, self._setup = model, _Setup(device, threads, options)
+        with engine_errors(f"onnxruntime cannot load {model.name} on {device}", NOISE):
+            self._session = _create(model, self._setup, _session_options(threads))
             inputs = tuple(_spec(port) for port in self._session.get_inputs())
             outputs = tuple(_spec(port) for port in self._session.get_outputs())
             self._bound = _bind(self._session, inputs, outputs) if device == "cpu" else None
@@ -111,37 +104,54 @@ class OnnxSession(EngineSession):
         """Time every executed layer: see `edgeseg.runtimes.profile`. The model is loaded again, twice."""
         self._check_open()
         self._check_feeds(feeds)
-        model, device, threads = self._source
-        with engine_errors(f"onnxruntime cannot profile {model.name}", _NOISE):
-            create = partial(_create, model, device, threads)
-            return layer_times(lambda: _options(threads), create, _event_precision, feeds, runs)
+        threads = self._setup.threads
+        with engine_errors(f"onnxruntime cannot profile {self._model.name}", NOISE):
+            create = partial(_create, self._model, self._setup)
+            return layer_times(lambda: _session_options(threads), create, self._precision, feeds, runs)
 
     def graph_layers(self) -> tuple[GraphLayer, ...]:
         """The layers as the model says: see `edgeseg.runtimes.layer_error`."""
-        return graph_layers(self._source[0].files[0])
+        return graph_layers(self._model.files[0])
 
     def expose(self, tensors: Sequence[str]) -> Expose:
         """Load the model again, with these tensors as outputs: see `edgeseg.runtimes.layer_error`."""
         self._check_open()
-        model, device, threads = self._source
+        model, setup = self._model, self._setup
 
         def create(content: bytes) -> Any:
-            return _create(replace(model, files=(content,)), device, threads, _options(threads))
+            return _create(replace(model, files=(content,)), setup, _session_options(setup.threads))
 
-        with engine_errors(f"onnxruntime cannot load {model.name} with more outputs", _NOISE):
+        with engine_errors(f"onnxruntime cannot load {model.name} with more outputs", NOISE):
             return expose(create, model.files[0], tensors)
 
     def _inspect(self) -> Execution:
         """Profile one run of a second, short-lived session: only a profile names what was really executed."""
-        model, device, threads = self._source
-        with engine_errors(f"onnxruntime cannot profile {model.name}", _NOISE):
-            create = partial(_create, model, device, threads)
-            events = node_events(_options(threads), create, {spec.name: _zeros(spec) for spec in self.inputs}, 1)
-        return tally(map(_layer, events), _PROVIDERS[device])
+        setup, zeros = self._setup, {spec.name: _zeros(spec) for spec in self.inputs}
+        with engine_errors(f"onnxruntime cannot profile {self._model.name}", NOISE):
+            events = node_events(_session_options(setup.threads), partial(_create, self._model, setup), zeros, 1)
+        return tally(map(self._layer, events), PROVIDERS[setup.device])
+
+    def _layer(self, event: Event) -> Layer:
+        arguments = event["args"]
+        return Layer(arguments["op_name"], arguments["provider"], self._precision(event))
+
+    def _precision(self, event: Event) -> str:
+        if event["args"]["provider"] == PROVIDERS["tensorrt"]:
+            return tensorrt_precision(self._model, self._setup.options)
+        return _event_precision(event)
 
     def _release(self) -> None:
         del self._session
         self._bound = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Setup:
+    """How a session is made."""
+
+    device: str
+    threads: int | None
+    options: Options
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +173,7 @@ def _engine() -> Any:
     return onnxruntime
 
 
-def _options(threads: int | None) -> Any:
+def _session_options(threads: int | None) -> Any:
     options = _engine().SessionOptions()
     options.intra_op_num_threads = threads or 0
     options.inter_op_num_threads = 1
@@ -173,15 +183,11 @@ def _options(threads: int | None) -> Any:
     return options
 
 
-def _create(model: Model, device: str, threads: int | None, options: Any, **rest: Any) -> Any:
-    session = _engine().InferenceSession(model.files[0], options, providers=_providers(model, device), **rest)
-    # The engine falls back to the CPU without an error where a provider cannot start.
-    if _PROVIDERS[device] not in session.get_providers():
-        raise NoSuchDevice(
-            f"onnxruntime could not start {_PROVIDERS[device]} for {model.name} and fell back to "
-            f"{', '.join(session.get_providers())}: check the GPU driver and its libraries, or use device cpu"
-        )
-    return session
+def _create(model: Model, setup: _Setup, session_options: Any, **rest: Any) -> Any:
+    engine = _engine()
+    providers = provider_list(model, setup.device, setup.options, engine.__version__)
+    create = partial(engine.InferenceSession, model.files[0], session_options, providers=providers, **rest)
+    return create() if setup.device == "cpu" else start(engine, create, setup.device, model.name)
 
 
 def _bind(session: Any, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> _Bound | None:
@@ -196,32 +202,6 @@ def _bind(session: Any, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpe
     return bound
 
 
-def _providers(model: Model, device: str) -> list[Any]:
-    cpu = _PROVIDERS["cpu"]
-    # TF32 would round fp32 convolutions to 10 bits of mantissa.
-    cuda = (_PROVIDERS["cuda"], {"device_id": "0", "cudnn_conv_algo_search": "EXHAUSTIVE", "use_tf32": "0"})
-    if device == "tensorrt":
-        return [(_PROVIDERS["tensorrt"], _tensorrt_options(model)), cuda, cpu]
-    return [cuda, cpu] if device == "cuda" else [cpu]
-
-
-def _tensorrt_options(model: Model) -> dict[str, str]:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgeseg" / "tensorrt"
-    cache.mkdir(parents=True, exist_ok=True)
-    # Names of operators stand verbatim in the file, so that no ONNX parser is needed to see a quantized model.
-    quantized = b"QuantizeLinear" in model.files[0]
-    return {
-        "device_id": "0",
-        "trt_engine_cache_enable": "1",
-        "trt_engine_cache_path": str(cache),
-        "trt_timing_cache_enable": "1",
-        "trt_timing_cache_path": str(cache),
-        "trt_max_workspace_size": str(_TENSORRT_WORKSPACE_BYTES),
-        "trt_fp16_enable": "1" if "fp16" in model.name else "0",
-        "trt_int8_enable": "1" if quantized else "0",
-    }
-
-
 def _spec(port: Any) -> TensorSpec:
     shape = tuple(side if isinstance(side, int) else -1 for side in port.shape)
     return TensorSpec(port.name, shape, _DTYPES.get(port.type, port.type))
@@ -229,11 +209,6 @@ def _spec(port: Any) -> TensorSpec:
 
 def _zeros(spec: TensorSpec) -> Array:
     return np.zeros([max(side, 1) for side in spec.shape], spec.dtype)
-
-
-def _layer(event: Event) -> Layer:
-    arguments = event["args"]
-    return Layer(arguments["op_name"], arguments["provider"], _event_precision(event))
 
 
 def _event_precision(event: Event) -> str:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from edgeseg.engine_options import Options
 from edgeseg.errors import InferenceError, MissingDependency
 from edgeseg.evidence import Execution, LayerTime
 from edgeseg.runtimes.layer_error import Expose, GraphLayer
@@ -20,6 +21,12 @@ from edgeseg.types import Array, Format, Model, TensorSpec
 
 _PRECISIONS = {"f32": "fp32", "f16": "fp16", "u8": "int8", "i8": "int8"}
 _COUNTERS = {"PERF_COUNT": True}
+_PROPERTIES = {
+    "cache_dir": "CACHE_DIR",
+    "inference_precision": "INFERENCE_PRECISION_HINT",
+    "performance_hint": "PERFORMANCE_HINT",
+    "streams": "NUM_STREAMS",
+}
 _NOISE = r"Exception from \S+:\d+:|Check '.*?' failed at \S+:\d+:|Available frontends:[^\n]*"
 _RUNNING = engine_errors("openvino cannot run the model", _NOISE)
 
@@ -47,15 +54,15 @@ class OpenVinoRuntime(EngineRuntime):
             return None
         return f"OpenVINO finds {', '.join(found) or 'no device'} only; without its driver a device is not found"
 
-    def _open(self, model: Model, device: str, threads: int | None) -> OpenVinoSession:
-        return OpenVinoSession(model, device, threads)
+    def _open(self, model: Model, device: str, threads: int | None, options: Options) -> OpenVinoSession:
+        return OpenVinoSession(model, device, _config(device, threads, options))
 
     def wide_layers(self, int8: bool, threads: int | None, runs: int) -> tuple[LayerTime, ...]:
         """Times of the layers of wide convolutions on the CPU: see `edgeseg.runtimes.profile`."""
         layers: list[LayerTime] = []
         with engine_errors("openvino cannot run a wide convolution", _NOISE):
             for model, image in wide_models(_engine(), int8):
-                compiled = _core().compile_model(model, "CPU", _config("cpu", threads) | _COUNTERS)
+                compiled = _core().compile_model(model, "CPU", _config("cpu", threads, {}) | _COUNTERS)
                 layers += layer_times(compiled, _PRECISIONS, [image], runs)
         return tuple(layers)
 
@@ -63,10 +70,10 @@ class OpenVinoRuntime(EngineRuntime):
 class OpenVinoSession(EngineSession):
     """A compiled model with one infer request on tensors that are set once: handing arrays over costs 60 us a call."""
 
-    def __init__(self, model: Model, device: str, threads: int | None) -> None:
-        self._source = (model, device, threads)
+    def __init__(self, model: Model, device: str, config: dict[str, Any]) -> None:
+        self._source = (model, device, config)
         with engine_errors(f"openvino cannot load {model.name} on {device}", _NOISE):
-            self._model = _compile(model, device, _config(device, threads))
+            self._model = _compile(model, device, config)
             self._request = self._model.create_infer_request()
             super().__init__(_specs(self._model.inputs), _specs(self._model.outputs), device)
             self._in, self._out = empty_arrays(self.inputs), empty_arrays(self.outputs)
@@ -79,9 +86,9 @@ class OpenVinoSession(EngineSession):
         """Time every executed layer: see `edgeseg.runtimes.profile`. The model is compiled again, with counters."""
         self._check_open()
         self._check_feeds(feeds)
-        model, device, threads = self._source
+        model, device, config = self._source
         with engine_errors(f"openvino cannot profile {model.name}", _NOISE):
-            compiled = _compile(model, device, _config(device, threads) | _COUNTERS)
+            compiled = _compile(model, device, config | _COUNTERS)
             return layer_times(compiled, _PRECISIONS, [feeds[spec.name] for spec in self.inputs], runs)
 
     def graph_layers(self) -> tuple[GraphLayer, ...]:
@@ -92,9 +99,9 @@ class OpenVinoSession(EngineSession):
     def expose(self, tensors: Sequence[str]) -> Expose:
         """Compile the model again, with these results as outputs: see `edgeseg.runtimes.layer_error`."""
         self._check_open()
-        model, device, threads = self._source
+        model, device, config = self._source
         with engine_errors(f"openvino cannot load {model.name} with more outputs", _NOISE):
-            return expose(_core(), _read(model), tensors, device.upper(), _config(device, threads))
+            return expose(_core(), _read(model), tensors, device.upper(), config)
 
     def _infer(self, feeds: Mapping[str, Array]) -> Mapping[str, Array]:
         with _RUNNING:
@@ -150,7 +157,7 @@ def _read(model: Model) -> Any:
     return _core().read_model(model=xml, weights=weights)
 
 
-def _config(device: str, threads: int | None) -> dict[str, Any]:
+def _config(device: str, threads: int | None, options: Options) -> dict[str, Any]:
     config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
     if device != "npu":
         # Without this, CPUs with bf16 and every GPU compute fp32 models in 16 bits.
@@ -161,7 +168,7 @@ def _config(device: str, threads: int | None) -> dict[str, Any]:
         # Its int8 convolutions for ARM give zeros, or what was in memory (docs/aarch64.md). So they run in fp32, and
         # `execution` says so.
         config["LP_TRANSFORMS_MODE"] = "NO"
-    return config
+    return config | {_PROPERTIES[name]: value for name, value in options.items()}
 
 
 def _specs(ports: list[Any]) -> tuple[TensorSpec, ...]:

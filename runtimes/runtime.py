@@ -15,6 +15,7 @@ from typing import ClassVar, Self
 import numpy as np
 
 from edgeseg import samples
+from edgeseg.engine_options import Options, check_options
 from edgeseg.errors import BadInput, EdgesegError, InferenceError, NoSuchDevice
 from edgeseg.evidence import Execution
 from edgeseg.runtimes import forked
@@ -195,7 +196,7 @@ class EngineRuntime(ABC):
         """Why a device cannot even be tried on this machine, None where it can."""
 
     @abstractmethod
-    def _open(self, model: Model, device: str, threads: int | None) -> EngineSession: ...
+    def _open(self, model: Model, device: str, threads: int | None, options: Options) -> EngineSession: ...
 
     def devices(self) -> tuple[str, ...]:
         """Devices proven usable here by running a small model, best first; proven once per process."""
@@ -206,26 +207,35 @@ class EngineRuntime(ABC):
         self.version()
         return tuple(_prove(type(self), device) for device in self.device_names)
 
-    def load(self, artifact: Path | Model, *, device: str = "auto", threads: int | None = None) -> EngineSession:
+    def load(
+        self,
+        artifact: Path | Model,
+        *,
+        device: str = "auto",
+        threads: int | None = None,
+        options: Mapping[str, object] | None = None,
+    ) -> EngineSession:
         """Load a model. The engine is given what is in memory; a path is read once, before.
 
         Args:
             artifact: a file of one of the runtime's formats, or the files of an artifact in memory.
             device: one of the runtime's devices, or "auto" for the best that works here.
             threads: number of CPU threads; None leaves it to the engine.
+            options: what else to tell the engine: see `edgeseg.engine_options.OPTIONS`.
 
         Raises:
-            BadInput: `threads` below 1.
+            BadInput: `threads` below 1, or an option that this engine does not know.
             NoSuchDevice: the device does not exist or does not work here.
             InferenceError: a missing file, or one that the engine does not accept.
             MissingDependency: the engine is not installed.
         """
         if threads is not None and threads < 1:
             raise BadInput(f"threads is {threads}, expected 1 or more, or None for the engine's default")
+        told = check_options(self.name, options or {})
         self.version()
         model = read_file(artifact) if isinstance(artifact, Path) else artifact
         check_model(model, self)
-        return self._open(model, self._device(device), threads)
+        return self._open(model, self._device(device), threads, told)
 
     def _device(self, device: str) -> str:
         if device == "auto":
@@ -251,7 +261,7 @@ class EngineRuntime(ABC):
         """Run the probe model. Raises InferenceError where the device does not give the expected output."""
         suffix, _, _ = _SIGNATURES[min(self.formats)]
         expected = np.load(PROBES / "expected.npy")
-        with self._open(read_file(PROBES / f"probe{suffix}"), device, 1) as session:
+        with self._open(read_file(PROBES / f"probe{suffix}"), device, 1, {}) as session:
             spec = session.inputs[0]
             image = to_layout(np.load(PROBES / "input.npy"), spec)
             output = session.run({spec.name: image})[session.outputs[0].name]

@@ -15,6 +15,7 @@ import numpy as np
 
 from edgeseg import plugins
 from edgeseg.bundle import open_bundle
+from edgeseg.engine_options import Plan, with_options
 from edgeseg.errors import BadInput, EdgesegError, InferenceError, SelfTestFailed
 from edgeseg.evidence import Execution
 from edgeseg.preprocess import InputPlan, MaskPlan, area_of, check_frame, to_confidence, to_input, to_mask
@@ -213,6 +214,8 @@ def load(
     strict: bool = False,
     self_test: bool = False,
     trusted_keys: Keys | None = None,
+    options: Mapping[str, Mapping[str, object]] | None = None,
+    plan: Plan = (),
 ) -> Segmenter:
     """Load the best artifact of a bundle.
 
@@ -232,9 +235,13 @@ def load(
         self_test: whether to run the golden frames first and compare with what was recorded at conversion; tenths of
             a second.
         trusted_keys: as `open_bundle`; a bundle that is open already is opened again.
+        options: what else to tell engines, by runtime, as in {"onnxruntime": {"tensorrt_fp16": True}}: see
+            `edgeseg.engine_options.OPTIONS`.
+        plan: engines worth trying, best first, as `edgeseg.boards.profile.Profile.plan`. Then there is no race: the
+            first one that loads stays, and its number of threads counts before `threads`.
 
     Raises:
-        BadInput: an unknown runtime or precision, or nothing in the bundle that fits them.
+        BadInput: an unknown runtime, precision or option, or nothing in the bundle that fits them.
         BundleError: `bundle` is a path and not an intact bundle, or not signed by a trusted key (SignatureError).
         MissingDependency: the engine of the runtime asked for is not installed.
         NoSuchDevice: no runtime has the device, or it does not work here.
@@ -246,8 +253,11 @@ def load(
         raise BadInput(f"unknown runtime {runtime!r}, expected auto or one of {', '.join(plugins.RUNTIMES)}")
     opened = _opened(bundle, trusted_keys)
     wanted = _precision(precision)
-    possible = candidates(opened, runtime, wanted)
-    winner, skipped = fastest(opened, possible, device=device, threads=threads, isolate=isolate, strict=strict)
+    told = with_options(plan, options or {})
+    possible = candidates(opened, runtime, wanted, told)
+    winner, skipped = fastest(
+        opened, possible, device=device, threads=threads, isolate=isolate, strict=strict, ordered=bool(plan)
+    )
     try:
         _check_specs(winner, opened.preprocess)
         _warm_up(winner, opened.preprocess)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgeseg.engine_options import Options
 from edgeseg.evidence import Execution
 from edgeseg.runtimes.onnx_runtime import OnnxRuntime, OnnxSession
 from edgeseg.runtimes.runtime import EngineSession, read_file
@@ -133,8 +134,8 @@ class Liar(OnnxSession):
 
 def suite(session: type[EngineSession], **changes: object) -> RuntimeConformance:
     class Faulty(OnnxRuntime):
-        def _open(self, artifact: Path, device: str, threads: int | None) -> EngineSession:
-            return session(artifact, device, threads)
+        def _open(self, artifact: Path, device: str, threads: int | None, options: Options) -> EngineSession:
+            return session(artifact, device, threads, options)
 
     class Suite(RuntimeConformance):
         runtime_name = "onnxruntime"
@@ -194,8 +195,8 @@ def test_a_device_that_is_taken_for_another_is_found():
 
 def test_unusable_files_that_load_are_found(tmp_path):
     class Generous(OnnxSession):
-        def __init__(self, model: Model, device: str, threads: int | None) -> None:
-            super().__init__(read_file(PROBE / "probe.onnx"), device, threads)
+        def __init__(self, model: Model, device: str, threads: int | None, options: Options) -> None:
+            super().__init__(read_file(PROBE / "probe.onnx"), device, threads, options)
 
     suite(OnnxSession).test_unusable_files(tmp_path)
     with pytest.raises(AssertionError, match=r"half.onnx did not raise InferenceError"):

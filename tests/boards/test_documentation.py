@@ -9,6 +9,7 @@ from pathlib import Path
 
 from edgeseg.boards import profile_check
 from edgeseg.boards.profile import decode_profile, profiles
+from edgeseg.engine_options import OPTIONS
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "boards.md").read_text()
@@ -24,7 +25,7 @@ def test_the_example_is_a_profile() -> None:
 
 
 def test_every_word_of_a_profile_is_listed() -> None:
-    options = [name for known in profile_check.OPTIONS.values() for name in known]
+    options = [name for known in OPTIONS.values() for name in known]
     for name in (*options, *profile_check.FIGURES, *profile_check.LIMITS):
         assert f"`{name}`" in TEXT, name
 

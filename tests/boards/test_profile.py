@@ -6,6 +6,7 @@ import pytest
 
 from edgeseg.boards import profile_check
 from edgeseg.boards.profile import GENERIC, decode_profile, match_profile, profile, profile_folders, profiles
+from edgeseg.engine_options import OPTIONS
 from edgeseg.errors import BadInput, BoardError
 from edgeseg.plugins import ENGINES, runtime
 
@@ -36,7 +37,7 @@ def test_no_board_is_claimed_twice() -> None:
 
 
 def test_devices_are_those_of_the_runtimes() -> None:
-    assert set(profile_check.DEVICES) == set(profile_check.OPTIONS) == set(ENGINES)
+    assert set(profile_check.DEVICES) == set(OPTIONS) == set(ENGINES)
     for name, devices in profile_check.DEVICES.items():
         assert runtime(name).device_names == devices  # type: ignore[attr-defined]
 

@@ -14,6 +14,7 @@ from edgeseg import plugins
 from edgeseg.bundle import read_model
 from edgeseg.errors import InferenceError, NoSuchDevice
 from edgeseg.runtimes import litert_runtime, onnx_runtime, openvino_runtime
+from edgeseg.runtimes.onnx_providers import tensorrt_options
 from edgeseg.runtimes.runtime import read_file
 from edgeseg.testing import PROBE
 from edgeseg.types import Layout
@@ -49,9 +50,9 @@ def test_int8_is_right_and_runs_on_int8_kernels(runtime, file, layers):
 
 class TestOnnxRuntime:
     def test_a_provider_that_silently_falls_back_is_refused(self):
-        options = onnx_runtime._options(1)
+        setup, options = onnx_runtime._Setup("cuda", 1, {}), onnx_runtime._session_options(1)
         with pytest.warns(UserWarning, match="not in available"), pytest.raises(NoSuchDevice, match="fell back to CPU"):
-            onnx_runtime._create(read_file(PROBE / "probe.onnx"), "cuda", 1, options)
+            onnx_runtime._create(read_file(PROBE / "probe.onnx"), setup, options)
 
     def test_an_absent_provider_names_what_exists(self):
         with pytest.raises(NoSuchDevice, match=r"no TensorrtExecutionProvider .*; usable here: cpu"):
@@ -59,8 +60,8 @@ class TestOnnxRuntime:
 
     def test_tensorrt_uses_int8_for_quantized_models_only(self, monkeypatch, tmp_path):
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-        plain = onnx_runtime._tensorrt_options(read_file(PROBE / "probe.onnx"))
-        quantized = onnx_runtime._tensorrt_options(read_file(MODELS / "probe-int8.onnx"))
+        plain = tensorrt_options(read_file(PROBE / "probe.onnx"), {}, "1.31.1")
+        quantized = tensorrt_options(read_file(MODELS / "probe-int8.onnx"), {}, "1.31.1")
         assert (plain["trt_int8_enable"], quantized["trt_int8_enable"]) == ("0", "1")
         assert plain["trt_fp16_enable"] == "0"
         assert Path(plain["trt_engine_cache_path"]).is_dir()
@@ -89,8 +90,8 @@ class TestOpenVino:
             assert session._model.get_property("NUM_STREAMS") == 1
 
     def test_an_npu_is_not_asked_for_fp32(self):
-        assert openvino_runtime._config("npu", 1) == {"PERFORMANCE_HINT": "LATENCY"}
-        assert "INFERENCE_NUM_THREADS" not in openvino_runtime._config("gpu", 1)
+        assert openvino_runtime._config("npu", 1, {}) == {"PERFORMANCE_HINT": "LATENCY"}
+        assert "INFERENCE_NUM_THREADS" not in openvino_runtime._config("gpu", 1, {})
 
     def test_dynamic_shapes_are_refused(self, tmp_path):
         import openvino

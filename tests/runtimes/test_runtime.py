@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from edgeseg import plugins
+from edgeseg.engine_options import Options
 from edgeseg.errors import BadInput, InferenceError, MissingDependency
 from edgeseg.evidence import Execution
 from edgeseg.runtimes.fake_runtime import FakeRuntime
@@ -93,13 +94,13 @@ class TestCheckModel:
 class Lying(OnnxRuntime):
     """Its engine runs the wrong model: a device that answers, with wrong numbers."""
 
-    def _open(self, model: Model, device: str, threads: int | None):
-        return super()._open(read_file(Path(__file__).parent / "models" / "wrong.onnx"), device, threads)
+    def _open(self, model: Model, device: str, threads: int | None, options: Options):
+        return super()._open(read_file(Path(__file__).parent / "models" / "wrong.onnx"), device, threads, options)
 
 
 class Skewed(OnnxRuntime):
-    def _open(self, model: Model, device: str, threads: int | None):
-        session = super()._open(model, device, threads)
+    def _open(self, model: Model, device: str, threads: int | None, options: Options):
+        session = super()._open(model, device, threads, options)
         infer = session._infer
         session._infer = lambda feeds: {name: output + 0.02 for name, output in infer(feeds).items()}
         return session

@@ -14,6 +14,7 @@ import pytest
 
 import edgeseg
 from edgeseg import plugins
+from edgeseg.engine_options import Options
 from edgeseg.errors import (
     BadInput,
     BundleError,
@@ -24,7 +25,7 @@ from edgeseg.errors import (
     SelfTestFailed,
 )
 from edgeseg.evidence import Execution
-from edgeseg.runtimes import choice, onnx_runtime
+from edgeseg.runtimes import choice, onnx_providers
 from edgeseg.runtimes.fake_runtime import FakeRuntime, FakeSession
 from edgeseg.runtimes.onnx_runtime import OnnxRuntime, OnnxSession
 from edgeseg.runtimes.openvino_runtime import OpenVinoSession
@@ -319,8 +320,8 @@ class _Slow(FakeRuntime):
     delay = 0.0
     opened: list[FakeSession] = []
 
-    def _open(self, model: Model, device: str, threads: int | None) -> FakeSession:
-        session = super()._open(model, device, threads)
+    def _open(self, model: Model, device: str, threads: int | None, options: Options) -> FakeSession:
+        session = super()._open(model, device, threads, options)
         infer, delay = session._infer, self.delay if model.format == "onnx" else 0.0
         session._infer = lambda feeds: (time.sleep(delay), infer(feeds))[1]
         self.opened.append(session)
@@ -363,7 +364,7 @@ class TestRace:
             raise InferenceError("out of memory")
 
         bundle = make_bundle((Format.ONNX, FP32), (Format.TFLITE, FP32))
-        candidates, _ = choice._load(bundle, choice.candidates(bundle, "auto", None), "auto", 1, False, False)
+        candidates, _ = choice._load(bundle, choice.candidates(bundle, "auto", None), {"threads": 1}, first=False)
         monkeypatch.setattr(candidates[1].session, "_infer", lambda feeds: fail(None, feeds))
         errors: dict = {}
         winner = choice._race(candidates, bundle, errors)
@@ -396,7 +397,7 @@ class TestStrict:
     def test_a_provider_that_was_silently_replaced(self, bundle, monkeypatch):
         """The engine says it has CUDA and starts it, and runs every layer on the CPU."""
         monkeypatch.setattr(OnnxRuntime, "_obstacle", lambda self, device: None)
-        monkeypatch.setattr(onnx_runtime, "_PROVIDERS", onnx_runtime._PROVIDERS | {"cuda": "CPUExecutionProvider"})
+        monkeypatch.setitem(onnx_providers.PROVIDERS, "cuda", "CPUExecutionProvider")
         with pytest.raises(ExecutionMismatch, match="layers ran on CPUExecutionProvider, asked for was cuda"):
             edgeseg.load(bundle, runtime="onnxruntime", precision="fp32", device="cuda", strict=True)
 
