@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,12 @@ import msgspec
 
 from edgeseg.durable import write_file
 from edgeseg.errors import BadInput
+
+
+def check_json(path: Path) -> None:
+    """Raise BadInput where there is no folder to write to: told before an hour's work, not behind it."""
+    if not os.access(path.parent, os.W_OK | os.X_OK) or path.is_dir():
+        raise BadInput(f"{path} cannot be written, expected a file in a folder that is there: choose another --json")
 
 
 def write_json(path: Path, document: Any) -> None:

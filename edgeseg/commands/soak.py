@@ -16,6 +16,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from edgeseg.boards.telemetry import Telemetry
 from edgeseg.commands.cpu_hogs import CpuHogs
 from edgeseg.commands.end_signals import EndSignals
+from edgeseg.commands.json_file import check_json
+from edgeseg.commands.ranges import POSITIVE, FiniteRange
 from edgeseg.commands.soak_report import SoakReport, describe_window
 from edgeseg.commands.soak_run import SoakPlan, SoakRun, plan
 from edgeseg.commands.soak_verdict import SoakLimits, judge
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from edgeseg.runtimes.stream import Stream
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
-_POSITIVE = click.FloatRange(min=0, min_open=True)
+_MINUTES = FiniteRange(min=0, max=100_000, min_open=True)
 _COUNT: dict[str, Any] = {"type": click.IntRange(0), "show_default": True, "metavar": "N"}
 
 
@@ -38,19 +40,19 @@ _COUNT: dict[str, Any] = {"type": click.IntRange(0), "show_default": True, "meta
 )
 @stream_options
 @click.option(
-    "--minutes", type=_POSITIVE, default=30.0, show_default=True, metavar="M", help="How long, after the warm-up."
+    "--minutes", type=_MINUTES, default=30.0, show_default=True, metavar="M", help="How long, after the warm-up."
 )
 @click.option(
-    "--warm-up", "warm_up_s", type=_POSITIVE, metavar="SECONDS", help="Before that; a minute, less for a short soak."
+    "--warm-up", "warm_up_s", type=POSITIVE, metavar="SECONDS", help="Before that; a minute, less for a short soak."
 )
 @click.option("--hogs", default=0, help="Processes that keep a CPU busy each, to burn beside it.", **_COUNT)
 @click.option(
-    "--max-p999", "p999_ms", type=_POSITIVE, metavar="MS", help="The most allowed as p99.9; the deadline by default."
+    "--max-p999", "p999_ms", type=POSITIVE, metavar="MS", help="The most allowed as p99.9; the deadline by default."
 )
 @click.option("--max-missed", default=0, help="The most results late or stale.", **_COUNT)
 @click.option("--max-dropped", default=0, help="The most frames without a result.", **_COUNT)
 @click.option(
-    "--max-drift", type=_POSITIVE, metavar="MIB", default=1.0, show_default=True, help="The most that memory may grow."
+    "--max-drift", type=POSITIVE, metavar="MIB", default=1.0, show_default=True, help="The most that memory may grow."
 )
 @click.option("--json", "json_path", type=_FILE, help="Where the figures go as well.")
 def soak(
@@ -72,6 +74,8 @@ def soak(
     switches its engine, or where the board slows down.
     """
     asked = _Asked(StreamRequest(**shared), plan(minutes, warm_up_s), hogs, p999_ms, max_missed, max_dropped, max_drift)
+    if json_path:
+        check_json(json_path)
     with EndSignals() as signals:
         report, error = _soak(asked, signals)
     report.print()

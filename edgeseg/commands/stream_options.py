@@ -11,10 +11,9 @@ import click
 
 from edgeseg.commands.isolation import isolate_option
 from edgeseg.commands.keys import key_option
+from edgeseg.commands.ranges import POSITIVE
 from edgeseg.plugins import RUNTIMES
 from edgeseg.types import Precision
-
-_POSITIVE = click.FloatRange(min=0, min_open=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +40,14 @@ def stream_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--fps",
             "rate_hz",
-            type=_POSITIVE,
+            type=POSITIVE,
             metavar="HZ",
             help="Replay at this rate; by default at the source's own.",
         ),
         click.option(
             "--deadline",
             "deadline_ms",
-            type=_POSITIVE,
+            type=POSITIVE,
             metavar="MS",
             help="From a frame's capture to its result; by default the time between two frames.",
         ),

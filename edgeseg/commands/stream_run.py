@@ -119,7 +119,7 @@ class StreamRun:
             self._timed_out.set()
             stream.close()
 
-        alarm = threading.Timer(self._until.seconds, ring)
+        alarm = threading.Timer(min(self._until.seconds, threading.TIMEOUT_MAX), ring)
         alarm.daemon = True
         alarm.start()
         try:

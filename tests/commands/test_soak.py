@@ -11,12 +11,14 @@ import subprocess
 import sys
 import time
 import tracemalloc
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import Result
 
 from edgeseg.boards.telemetry import Reading
 from edgeseg.commands.cpu_hogs import CpuHogs
@@ -26,6 +28,8 @@ from edgeseg.commands.soak_run import plan
 from edgeseg.commands.soak_verdict import SoakLimits, drift, judge, passed
 from edgeseg.commands.soak_windows import Window, WindowRecorder, Windows
 from edgeseg.runtimes.stream_result import Freshness, StreamResult, StreamStats, Switch
+
+Invoke = Callable[..., Result]
 
 FRAME = np.zeros((4, 4), np.uint8)
 WINDOW = Window(1, 60.0, 0, 1800, 0, 0, 0, 0, 0, 0, 0, 0, p50_ms=2.0, p99_ms=5.0, own_mib=100.0, descriptors=12)
@@ -221,6 +225,14 @@ def test_minutes_are_windows_and_short_soaks_have_five() -> None:
     assert plan(7.5, None).windows * plan(7.5, None).window_s == 450
 
 
+@pytest.mark.parametrize("option", ["--minutes", "--warm-up", "--max-p999", "--max-drift", "--deadline", "--fps"])
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_limits_that_are_no_finite_numbers_are_bad_usage(invoke: Invoke, option: str, value: str) -> None:
+    done = invoke("soak", "bundle", "source", option, value)
+    assert done.exit_code == 2
+    assert "is not in the range" in done.stderr
+
+
 def test_the_figures_of_a_process_are_its_own() -> None:
     code = "import sys; block = bytearray(64 << 20); print(1, flush=True); sys.stdin.read()"
     before = process_figures()
@@ -264,6 +276,12 @@ def test_hogs_end_with_a_parent_that_is_killed(bundle: Path, frames: Path) -> No
     child.kill()
     child.communicate()
     wait_for(lambda: not any(map(is_running, hogs)))
+
+
+def test_figures_that_could_not_be_written_are_told_of_at_once(bundle: Path, frames: Path, tmp_path: Path) -> None:
+    done = soak(bundle, frames, "--json", tmp_path / "none" / "soak.json")
+    assert done.returncode == 1
+    assert re.fullmatch(r"error: .*none/soak\.json cannot be written.*\n", done.stderr)
 
 
 def test_a_soak_that_passes(bundle: Path, frames: Path, tmp_path: Path) -> None:
