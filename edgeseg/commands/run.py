@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from edgeseg.bundle import open_bundle
 from edgeseg.commands.isolation import isolate_option
 from edgeseg.commands.progress import progress
+from edgeseg.commands.ranges import SMOOTHING
 from edgeseg.commands.run_output import (
     DICOM_SUFFIX,
     Outcome,
@@ -55,14 +56,14 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @isolate_option(False, "Run the engine in a process of its own, in a sandbox; off by default.")
 @click.option("--strict", is_flag=True, help="Fail where the engine uses another device or precision, or falls back.")
 @click.option("--self-test", is_flag=True, help="Run the golden frames first; fail where they come out otherwise.")
-@click.option("--csv", "csv_file", type=_FILE, help="Where the figures go; by default OUTPUT/results.csv.")
+@click.option("--csv", "csv_file", type=_FILE, help="A file for the figures, which a folder gets as results.csv too.")
 @click.option("--confidence", is_flag=True, help="Also write the probability of each class as a picture.")
 @click.option("--contours", is_flag=True, help="Also write the outlines as contours.json.")
 @click.option("--dicom-seg", is_flag=True, help="Also write the masks of a DICOM INPUT as segmentation.dcm.")
 @click.option("--codes", type=_FILE, help="TOML file of coded terms for the classes in DICOM.")
 @click.option(
     "--smoothing",
-    type=click.FloatRange(min=0, max=1, max_open=True),
+    type=SMOOTHING,
     default=0.0,
     metavar="W",
     help="Weight of the frames before in a clip or cine, 0 (none) to below 1.",
@@ -104,7 +105,7 @@ def run(
     from edgeseg.runtimes.segmenter import load
 
     wanted = Wanted(output, csv_file, contours, confidence, dicom_seg)
-    wanted = replace(wanted, codes=_check(wanted, codes))
+    wanted = replace(wanted, codes=_check(wanted, input, codes))
     opened = open_bundle(bundle)
     with (
         open_frames(input) as source,
@@ -128,9 +129,9 @@ def run(
         raise damage
 
 
-def _check(wanted: Wanted, codes: Path | None) -> dict[str, SegmentCode]:
+def _check(wanted: Wanted, input: Path, codes: Path | None) -> dict[str, SegmentCode]:
     """Whatever can be said before anything is loaded; the content of the file of codes."""
-    check_output(wanted.path, dicom=True)
+    check_output(wanted.path, input)
     to_dicom = wanted.path.suffix.lower() == DICOM_SUFFIX or wanted.dicom_seg
     beside = {"--confidence": wanted.confidence, "--contours": wanted.contours, "--dicom-seg": wanted.dicom_seg}
     for option, asked in beside.items():

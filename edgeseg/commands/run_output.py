@@ -20,6 +20,7 @@ from edgeseg.dicom_seg import Algorithm, SegmentationWriter
 from edgeseg.durable import new_file
 from edgeseg.errors import BadInput
 from edgeseg.frames import FrameItem, FrameSource, SourceKind, safe_name
+from edgeseg.images import SUFFIXES
 from edgeseg.measure import Measurement, contours
 from edgeseg.overlay import CLIP_SUFFIXES, ClipWriter, draw, write_image
 from edgeseg.types import Frame, Mask
@@ -30,6 +31,8 @@ _MASKS, _OVERLAYS, _CONFIDENCE = "masks", "overlays", "confidence"
 _FIRST_COLUMNS = ("frame", "index", "time_s", "class", "area_px", "area_mm2", "circumference_mm")
 _COLUMNS = (*_FIRST_COLUMNS, "long_axis_mm", "short_axis_mm", "centroid_x_px", "centroid_y_px")
 _RATE_WITHOUT_CLOCK_HZ = 10.0
+# Suffixes by which somebody means a file: a folder of that name is not what is expected.
+_NOT_WRITTEN = SUFFIXES | {".gif", ".m4v", ".mkv", ".mov", ".webm"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,7 +71,7 @@ class Wanted:
 
     Attributes:
         path: of a folder, a clip or a DICOM Segmentation object.
-        csv_file: where the figures go; None for the folder, if it is one.
+        csv_file: a file for the figures; a folder has them all the same.
         contours, confidence, dicom_seg: whether a folder gets these too.
         algorithm: what made the masks; needed for a DICOM Segmentation object.
         codes: coded terms of classes by name, for the same.
@@ -83,20 +86,22 @@ class Wanted:
     codes: Mapping[str, SegmentCode] = field(default_factory=dict)
 
 
-def check_output(path: Path, *, dicom: bool = False) -> None:
-    """Raise BadInput unless results may be written to `path`, a DICOM object only where `dicom`.
+def check_output(path: Path, source: Path) -> None:
+    """Raise BadInput unless results of `source` may be written to `path`.
 
-    A file must not take the place of a folder. A folder must be new, empty or the result of an earlier run: a data
-    set with a `masks` folder of its own is never overwritten.
+    A file must not take the place of the source or of a folder. A folder must be new, empty or the result of an earlier
+    run, so that a data set with a `masks` folder of its own is never overwritten; its name must not be that of a file.
     """
-    if path.suffix.lower() == DICOM_SUFFIX and not dicom:
-        raise BadInput(f"{path.name}: DICOM Segmentation objects are written by `edgeseg run`, choose another -o")
     if is_file_name(path):
         if path.is_dir():
             raise BadInput(f"{path} is a folder, expected the name of a file: choose another -o")
         if not path.parent.is_dir():
             raise BadInput(f"{path.parent} is not a folder, expected one for {path.name}: create it first")
+        if _is_same(path, source):
+            raise BadInput(f"{path} is what is segmented, it will not be overwritten: choose another -o")
         return
+    if path.suffix.lower() in _NOT_WRITTEN and not path.is_dir():
+        raise BadInput(f"{path} cannot be written as {path.suffix}, expected a folder or a name in .mp4, .avi or .dcm")
     if path.exists() and not path.is_dir():
         raise BadInput(f"{path} is a file, expected a folder or a name in .mp4, .avi or .dcm: choose another -o")
     if path.is_dir() and any(path.iterdir()) and not _is_from_a_run(path):
@@ -144,9 +149,9 @@ def open_output(stack: ExitStack, source: FrameSource, wanted: Wanted, classes: 
             outputs.append(_Confidence(path / _CONFIDENCE, classes))
         if wanted.contours:
             outputs.append(_Contours(stack.enter_context(_whole_file(path / CONTOURS)), classes, stack))
-    figures = wanted.csv_file or (None if is_file_name(path) else path / RESULTS)
-    if figures:
-        outputs.append(_Figures(_open_figures(stack, figures)))
+        outputs.append(_Figures(_open_figures(stack, path / RESULTS)))
+    if wanted.csv_file and not _is_same(wanted.csv_file, path / RESULTS):
+        outputs.append(_Figures(_open_figures(stack, wanted.csv_file)))
     return _All(outputs)
 
 
@@ -247,6 +252,10 @@ class _Figures:
 
 def _figure(value: float | None, digits: int) -> str:
     return "" if value is None else f"{value:.{digits}f}"
+
+
+def _is_same(path: Path, other: Path) -> bool:
+    return path.exists() and other.exists() and path.samefile(other)
 
 
 def _open_figures(stack: ExitStack, path: Path) -> IO[str]:

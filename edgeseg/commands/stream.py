@@ -11,11 +11,10 @@ import click
 from edgeseg.commands.end_signals import EndSignals
 from edgeseg.commands.json_lines import STANDARD_OUTPUT, JsonLines
 from edgeseg.commands.live_view import console_beside
+from edgeseg.commands.ranges import POSITIVE, SMOOTHING
 from edgeseg.commands.run_output import DICOM_SUFFIX, check_output
 from edgeseg.commands.stream_options import StreamRequest, stream_options
 from edgeseg.commands.stream_run import StreamRun, Until
-
-_POSITIVE = click.FloatRange(min=0, min_open=True)
 
 
 @click.command(
@@ -28,14 +27,14 @@ _POSITIVE = click.FloatRange(min=0, min_open=True)
 @click.option("--lossless", is_flag=True, help="Wait instead of dropping frames; without --fps as fast as it goes.")
 @click.option(
     "--smoothing",
-    type=click.FloatRange(0, 1, max_open=True),
+    type=SMOOTHING,
     default=0.0,
     show_default=True,
     metavar="W",
     help="Weight of the frames before, 0 (none) to below 1.",
 )
 @click.option("--frames", type=click.IntRange(1), metavar="N", help="End after so many results.")
-@click.option("--seconds", type=_POSITIVE, metavar="S", help="End after so many seconds.")
+@click.option("--seconds", type=POSITIVE, metavar="S", help="End after so many seconds.")
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="A folder or a clip for the results, as of `edgeseg run`."
 )
@@ -71,7 +70,7 @@ def stream(
             raise click.UsageError(
                 f"-o {output} needs all masks at once: `edgeseg run` writes DICOM Segmentation objects"
             )
-        check_output(output)
+        check_output(output, Path(shared["source"]))
     # Imported here: `edgeseg stream --help` needs no runtime.
     from edgeseg.runtimes.stream_result import StreamOptions
 

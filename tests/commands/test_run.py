@@ -166,6 +166,26 @@ def test_a_second_run_leaves_no_old_masks(bundle: Path, images: Path, tmp_path: 
     assert [r["frame"] for r in rows(out / "results.csv")] == ["f1"]
 
 
+def test_figures_in_a_file_of_their_own_are_in_the_folder_too(bundle: Path, images: Path, tmp_path: Path) -> None:
+    """A folder knows by them what the next run has to remove."""
+    out, own = tmp_path / "out", tmp_path / "own.csv"
+    assert edgeseg(bundle, images, "-o", out, "--csv", own).returncode == 0
+    assert rows(own) == rows(out / "results.csv")
+    assert len(rows(own)) == 3
+    again = tmp_path / "out" / ".." / "out" / "results.csv"
+    assert edgeseg(bundle, images / "images" / "f1.png", "-o", out, "--csv", again).returncode == 0
+    assert [p.name for p in (out / "masks").iterdir()] == ["f1.png"]
+    assert [r["frame"] for r in rows(out / "results.csv")] == ["f1"]
+
+
+def test_the_input_is_never_overwritten(bundle: Path, tmp_path: Path) -> None:
+    clip, cine = write_clip(tmp_path / "in.avi", 6), write_dicom(tmp_path / "in.dcm", 3)
+    for path in (clip, cine):
+        before = path.read_bytes()
+        assert "will not be overwritten" in one_line(edgeseg(bundle, path, "-o", tmp_path / "." / path.name))
+        assert path.read_bytes() == before
+
+
 def test_reference_masks_are_never_overwritten(bundle: Path, images: Path) -> None:
     (images / "masks").mkdir()
     (images / "masks" / "f0.png").write_bytes(b"drawn by an expert")
@@ -213,6 +233,8 @@ def test_outputs_that_cannot_be(bundle: Path, images: Path, tmp_path: Path) -> N
         (Path("/proc/out"), "cannot be written"),
         (tmp_path / "file" / "below", "cannot be written"),
         (tmp_path, "no run made"),
+        (tmp_path / "out.mov", "cannot be written as .mov"),
+        (tmp_path / "out.PNG", "expected a folder or a name in .mp4, .avi or .dcm"),
     ):
         assert said in one_line(edgeseg(bundle, images, "-o", out))
     assert (tmp_path / "file").read_text() == "mine"
@@ -372,6 +394,7 @@ def test_smoothing_of_pictures_is_refused(bundle: Path, images: Path, tmp_path: 
         ["out.dcm", "--dicom-seg"],
         ["out", "--codes", "c.toml"],
         ["out", "--smoothing", "1"],
+        ["out", "--smoothing", "nan"],
     ],
 )
 def test_options_that_contradict_each_other(bundle: Path, images: Path, tmp_path: Path, wrong: list[str]) -> None:
