@@ -23,6 +23,7 @@
        |- BoardTimeout                no answer in time
        |- BoardBusy                   another runner has it
        |- BoardUnfit                  it cannot run what it was asked to
+       |- ProofFailed                 a bundle did not keep to a limit on it, or did not verify there
        |- ExporterMismatch            the exporter of its place has another labgrid than this runner
        |- WrongHostKey                another machine answers in its place
 
@@ -144,6 +145,10 @@ class BoardBusy(BoardError):
 
 class BoardUnfit(BoardError):
     """The board cannot run what it was asked to."""
+
+
+class ProofFailed(BoardError):
+    """A bundle did not do on a board what it must: a limit was not kept, or it did not verify there."""
 
 
 class WrongHostKey(BoardError):

@@ -88,7 +88,7 @@ class Record:
 
     Attributes:
         run: id of the run.
-        digests: of its bundles, by name.
+        digests: of its bundles, by name; those that tests brought themselves too.
         boards: names, in order.
         events: all of them.
         torn: lines that are no event: what a runner was killed in.
@@ -144,6 +144,7 @@ def read_record(path: Path) -> Record:
     if first.get("schema") != SCHEMA:
         raise BadInput(f"{path} has schema {first.get('schema')}, this edgeseg reads {SCHEMA}: upgrade edgeseg")
     digests = {bundle["name"]: bundle["digest"] for bundle in first["bundles"]}
+    digests |= {event["bundle"]: event["digest"] for event in events if event["event"] == "bundle"}
     return Record(first["run"], digests, tuple(first["boards"]), events, torn)
 
 

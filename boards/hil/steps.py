@@ -137,10 +137,14 @@ def judge_soak(result: dict[str, Any], limits: Limits) -> list[str]:
     ]
     if result.get("reason"):
         failed.append(str(result["reason"]))
-    hottest = max((w["temperature_c"] for w in result.get("windows", ()) if w.get("temperature_c")), default=None)
-    if said := _beyond("temperature", hottest, limits.temperature_c, "°C", True):
+    if said := _beyond("temperature", hottest(result), limits.temperature_c, "°C", True):
         failed.append(said)
     return failed
+
+
+def hottest(result: dict[str, Any]) -> float | None:
+    """The highest temperature in a soak, °C; None where it was not measured."""
+    return max((w["temperature_c"] for w in result.get("windows", ()) if w.get("temperature_c")), default=None)
 
 
 def _beyond(name: str, value: Any, limit: float | None, unit: str, most: bool) -> str:
