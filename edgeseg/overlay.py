@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import math
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeseg.clips import quiet_ffmpeg
 from edgeseg.errors import BadInput
 from edgeseg.images import quiet_opencv
 from edgeseg.preprocess import check_frame
@@ -34,6 +35,8 @@ _LEAST_SCALE = 0.2  # of text; below it is not legible
 _STALE, _WARNING = (200, 200, 200), COLOURS[1]
 _DASH = 6
 _STRIP_BYTES = 1 << 16
+_LARGEST_TIME_BASE = (1 << 16) - 1
+_DECIMALS = 3  # of a rate, that OpenCV goes by
 
 
 def draw(frame: Array, mask: Mask, *, text: str | None = None, opacity: float = 0.3, stale: str | None = None) -> Frame:
@@ -132,6 +135,10 @@ class ClipWriter:
     def __init__(self, path: Path | str, rate_hz: float) -> None:
         """Prepare a clip.
 
+        Args:
+            path: of the clip.
+            rate_hz: frames a second, to within 0.001 Hz, or 0.01 % above 65.
+
         Raises:
             BadInput: the suffix is unknown or the folder cannot be written.
         """
@@ -140,7 +147,7 @@ class ClipWriter:
         self._codec = CLIP_SUFFIXES.get(self.path.suffix.lower())
         if self._codec is None:
             raise BadInput(f"{self.path} is no clip, expected a name that ends in {' or '.join(CLIP_SUFFIXES)}")
-        self._rate_hz = rate_hz
+        self._rate_hz = _encodable(rate_hz)
         self._writer: cv2.VideoWriter | None = None
         self._shape: tuple[int, ...] = ()
         try:
@@ -183,7 +190,7 @@ class ClipWriter:
 
     def _open(self, frame: Frame) -> cv2.VideoWriter:
         height, width = (side + side % 2 for side in frame.shape[:2])
-        os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # as for reading: one line says what is wrong
+        quiet_ffmpeg()
         assert self._codec
         with quiet_opencv():
             code = cv2.VideoWriter.fourcc(*self._codec)
@@ -206,6 +213,12 @@ class ClipWriter:
             self._staging.replace(self.path)
         except OSError as error:
             raise _unwritable(self.path, error) from error
+
+
+def _encodable(rate_hz: float) -> float:
+    """The rate in so many decimals that OpenCV's fraction for it fits the 16 bits that MPEG-4 has for a time base."""
+    decimals = math.floor(math.log10(_LARGEST_TIME_BASE / rate_hz))
+    return round(rate_hz, min(max(decimals, 0), _DECIMALS))
 
 
 def _canvas(frame: Array) -> Frame:

@@ -136,6 +136,17 @@ def test_what_cannot_be_written_is_said_and_nothing_is_left(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "avi"])
+@pytest.mark.parametrize("rate_hz", [0.05, 1 / 3, 23.976, 1000 / 33, 1000 / 15, 1000 / 12, 500.5, 1000 / 1.7])
+def test_clips_of_any_rate_that_a_device_gives(tmp_path: Path, suffix: str, rate_hz: float) -> None:
+    """Frame times in whole milliseconds are no whole rates, and MPEG-4 has 16 bits for their fractions."""
+    with ClipWriter(tmp_path / f"c.{suffix}", rate_hz) as clip:
+        for _ in range(3):
+            clip.write(np.zeros((48, 64, 3), np.uint8))
+    with open_frames(clip.path) as source:
+        assert source.rate_hz == pytest.approx(rate_hz, rel=1e-4, abs=1e-3)
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "avi"])
 @pytest.mark.parametrize("shape", [(48, 64), (47, 63), (1, 1)])
 def test_clips_keep_frames_rate_and_odd_sides(tmp_path: Path, suffix: str, shape: tuple[int, int]) -> None:
     path = tmp_path / f"c.{suffix}"
