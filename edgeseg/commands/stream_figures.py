@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -59,7 +60,7 @@ class StreamFigures:
     def recent_ms(self, now_s: float, percent: float) -> float | None:
         """A percentile (nearest rank) of the latency in the last five seconds; None without results."""
         found = sorted(latency for _, latency in self._of_late(now_s))
-        return found[min(int(len(found) * percent / 100), len(found) - 1)] if found else None
+        return found[max(0, math.ceil(len(found) * percent / 100) - 1)] if found else None
 
     def _of_late(self, now_s: float) -> list[tuple[float, float]]:
         return [entry for entry in self._recent.copy() if entry[0] >= now_s - _RECENT_S]
@@ -106,18 +107,22 @@ def closing_lines(summary: dict[str, Any], deadline_ms: float | None) -> list[st
         return ["no frame came"]
     results = summary["fresh"] + summary["stale"]
     speed = "" if summary["fps"] is None else f" ({summary['fps']:.1f} a second)"
-    lines = [f"{results} results in {summary['seconds']:.1f} s{speed}, ended by {_REASONS[summary['reason']]}"]
+    lines = [f"{_results(results)} in {summary['seconds']:.1f} s{speed}, ended by {_REASONS[summary['reason']]}"]
     if summary["max_ms"] is not None:
         figures = " ".join(f"{words} {summary[name]:.2f}" for name, words in _NAMES.items())
         lines.append(f"latency ms: {figures}" + ("" if deadline_ms is None else f", deadline {deadline_ms:.2f}"))
     lines.append(", ".join(f"{name} {summary[name]}" for name in COUNTS))
     if summary["written"] is not None:
         left_out = f", {summary['left_out']} left out to stay in time" if summary["left_out"] else ""
-        lines.append(f"{summary['written']} results written{left_out}")
+        lines.append(f"{_results(summary['written'])} written{left_out}")
     for switch in summary["switches"]:
         to = switch["target"] or "nothing"
         lines.append(f"frame {switch['index']}: {switch['source']} gave way to {to}: {switch['reason']}")
     return lines
+
+
+def _results(count: int) -> str:
+    return "1 result" if count == 1 else f"{count} results"
 
 
 def _rounded(value: float | None) -> float | None:

@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 
 from edgeseg.clips import Clip
+from edgeseg.commands.stream_figures import StreamFigures
 from edgeseg.commands.stream_output import DrawingThread
 from edgeseg.frames import open_frames
 from edgeseg.overlay import ClipWriter
@@ -140,6 +141,17 @@ def test_a_dicom_file_without_pixel_size_has_null_measurements(bundle: Path, tmp
         assert result["measurements"][0]["area_px"] > 0
         assert result["measurements"][0]["area_mm2"] is None
         assert result["measurements"][0]["circumference_mm"] is None
+
+
+def test_the_percentiles_of_the_last_seconds_are_nearest_ranks() -> None:
+    figures = StreamFigures(0.0)
+    assert figures.recent_ms(0.0, 50) is None
+    picture = np.zeros((4, 4), np.uint8)
+    for index in range(1, 101):
+        result = StreamResult(index, "f", picture, picture, Freshness.FRESH, index, index, False, "link", 0)
+        figures.record(result, 0.01 * index)
+    assert [figures.recent_ms(1.0, percent) for percent in (50, 99, 100)] == [50, 99, 100]
+    assert figures.recent_ms(5.5, 50) == 75  # the first half is too old
 
 
 def test_for_people_without_a_terminal(bundle: Path, clip: Path) -> None:
