@@ -14,6 +14,7 @@ from edgeseg.errors import BoardBusy, BoardError, BoardUnreachable
 
 _AGAIN_S = 1.0
 _SHORT_S = 60.0
+_SLOWEST = 50_000  # bytes a second that a connection of the field still has
 _TAIL = 2000
 
 
@@ -126,7 +127,8 @@ class Connection:
 
     def put(self, source: Path, remote: str, *, bundle: str = "", step: str = "") -> None:
         """Bring a file or a folder, and put that on record; raises as `Transport.put`."""
-        self._copy(("put", source.name, remote), lambda: self._open.put(source, remote, _SHORT_S), bundle, step)
+        timeout_s = _SHORT_S + _size(source) / _SLOWEST
+        self._copy(("put", source.name, remote), lambda: self._open.put(source, remote, timeout_s), bundle, step)
 
     def get(self, remote: str, target: Path, *, bundle: str = "", step: str = "") -> None:
         """Fetch a file, and put that on record; raises as `Transport.get`."""
@@ -165,6 +167,10 @@ def error_line(done: Completed) -> str:
     lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
     said = [line for line in lines if line.startswith("error: ")] or lines
     return said[-1].removeprefix("error: ") if said else f"exit code {done.rc}, and it said nothing"
+
+
+def _size(path: Path) -> int:
+    return sum(p.stat().st_size for p in (path.rglob("*") if path.is_dir() else [path]))
 
 
 def _since(start: float) -> float:

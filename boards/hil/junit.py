@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 from edgeseg.boards.hil.station import Record
 from edgeseg.durable import write_file
 
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _ELEMENT = {"failed": "failure", "error": "error", "refused": "skipped"}
 
 
@@ -53,6 +55,12 @@ def _suite(root: Element, board: str, cases: list[tuple[str, dict[str, Any]]]) -
         skipped=str(count["refused"]),
     )
     for name, event in cases:
-        case = SubElement(suite, "testcase", classname=board, name=name, time=f"{event.get('seconds') or 0:.3f}")
+        seconds = f"{event.get('seconds') or 0:.3f}"
+        case = SubElement(suite, "testcase", classname=board, name=_printable(name), time=seconds)
         if event["status"] in _ELEMENT:
-            SubElement(case, _ELEMENT[event["status"]], message=event.get("reason") or "")
+            SubElement(case, _ELEMENT[event["status"]], message=_printable(event.get("reason") or ""))
+
+
+def _printable(text: str) -> str:
+    """Without what XML cannot hold, as the colours of a terminal in what a board said."""
+    return _NOT_XML.sub("?", text)

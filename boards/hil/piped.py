@@ -56,6 +56,7 @@ class PipedTransport(ABC):
 
     def run(self, command: Sequence[str], timeout_s: float, fetch: Sequence[str] = ()) -> Completed:
         """As `Transport.run`."""
+        self._check_lease()
         request = {"command": list(command), "timeout_s": timeout_s, "silence_s": SILENCE_S, "fetch": list(fetch)}
         process = _Process(self._next_command(self._script("guard", request)))
         what = _shown(command)
@@ -67,10 +68,12 @@ class PipedTransport(ABC):
             raise BoardError(f"{self.name}: {command[0]} cannot be run there: {end['reason']}")
         if end["ended"] != "exit":
             raise BoardUnreachable(f"{self.name}: the connection was silent for too long, {what} was killed there")
+        self._check_lease()
         return Completed(end["rc"], body, process.errors, end["seconds"], end["files"])
 
     def put(self, source: Path, remote: str, timeout_s: float) -> None:
         """As `Transport.put`."""
+        self._check_lease()
         paths = sorted(p for p in source.rglob("*") if p.is_file()) if source.is_dir() else [source]
         digest = hashlib.sha256()
         for block in _blocks(paths):
@@ -83,10 +86,8 @@ class PipedTransport(ABC):
             "silence_s": SILENCE_S,
         }
         process = _Process(self._next_command(self._script("receive", request)), beats=False)
-        sender = threading.Thread(target=process.send, args=(_blocks(paths),), daemon=True)
-        sender.start()
+        process.feed(_blocks(paths))
         output = self._wait(process, timeout_s, f"bringing {source.name} there")
-        sender.join()
         error = self._parsed(output, process)[1]["error"]
         if error:
             raise BoardError(f"{self.name}: {source.name} cannot be written to {remote}: {error}")
@@ -108,6 +109,15 @@ class PipedTransport(ABC):
             self._lease = None
 
     _connect_within_s = 30.0
+
+    def _check_lease(self) -> None:
+        """Raise BoardUnreachable where the board is not held any more: another runner may have it."""
+        if self._lease is None:
+            raise BoardUnreachable(f"{self.name}: not connected to {self.where}")
+        if self._lease.has_ended:
+            self._lease.end()
+            why = last_line(self._lease.errors)
+            raise BoardUnreachable(f"{self.name}: the connection that holds {self.where} has ended: {why}")
 
     @abstractmethod
     def _first_command(self, command: list[str]) -> list[str]:
@@ -185,6 +195,10 @@ class _Process:
     def returncode(self) -> int | None:
         return self._process.returncode
 
+    @property
+    def has_ended(self) -> bool:
+        return self._process.poll() is not None
+
     def first_line(self, timeout_s: float) -> str:
         """The first line of its output, "" where there is none in time."""
         assert self._process.stdout is not None
@@ -201,13 +215,11 @@ class _Process:
         self.errors = errors.decode(errors="replace")
         return output
 
-    def send(self, blocks: Iterator[bytes]) -> None:
-        """Write to its standard input until it is not read any more."""
-        with contextlib.suppress(OSError):
-            for block in blocks:
-                left = memoryview(block)
-                while left:
-                    left = left[os.write(self._stdin, left) :]
+    def feed(self, blocks: Iterator[bytes]) -> None:
+        """Begin to write to its standard input, until all is written or it is not read any more."""
+        # The thread's own: the other one may be closed in the middle, and then be of another board's file.
+        descriptor = os.dup(self._stdin)
+        threading.Thread(target=_write, args=(descriptor, blocks), daemon=True).start()
 
     def end(self) -> None:
         """Hang up, and see that the process ends; calling it twice is allowed."""
@@ -252,6 +264,14 @@ def last_line(text: str) -> str:
 def _shown(command: Sequence[str]) -> str:
     line = " ".join(command)
     return line if len(line) <= _SHOWN else line[:_SHOWN] + "..."
+
+
+def _write(descriptor: int, blocks: Iterator[bytes]) -> None:
+    with contextlib.suppress(OSError), os.fdopen(descriptor, "wb", buffering=0) as stream:
+        for block in blocks:
+            left = memoryview(block)
+            while left:
+                left = left[stream.write(left) :]
 
 
 def _blocks(paths: Sequence[Path]) -> Iterator[bytes]:

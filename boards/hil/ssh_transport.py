@@ -17,6 +17,7 @@ _CONNECT_S = 10
 _ALIVE_S, _ALIVE_COUNT = 3, 3
 _LOST = 255
 _FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
+_REFUSED = re.compile(r"^\S+@\S+: Permission denied \(", re.MULTILINE)  # ssh's own words, not those of a command
 _WRONG_KEY = ("Host key verification failed", "REMOTE HOST IDENTIFICATION HAS CHANGED", "no matching host key type")
 
 
@@ -102,7 +103,7 @@ class SshTransport(PipedTransport):
                 f"{self.name}: {self.where} shows the host key {other}, expected {fingerprint(self._entry.host_key)}: "
                 "another machine answers, or the board was set up anew; compare on the board before you change it"
             )
-        if "Permission denied" in errors:
+        if _REFUSED.search(errors):
             return BoardError(
                 f"{self.name}: {self.where} does not accept the key {self._entry.key}: "
                 "add its .pub to ~/.ssh/authorized_keys there"

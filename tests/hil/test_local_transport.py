@@ -77,6 +77,54 @@ def test_what_a_command_left_behind_ends_with_it(local, holder):
     transport.close()
 
 
+def test_what_forks_while_it_is_killed_ends_too(local, holder):
+    """Children that come between two looks at /proc are ours to kill as well: the guard must not wait for their end."""
+    marker = "77.0421"
+    forks = (
+        f"import os, time\nfor _ in range(300):\n os.fork() or time.sleep({marker}) or os._exit(0)\n time.sleep(.002)"
+    )
+    transport = open_transport(local, holder)
+    for seconds in (0.3, 0.35, 0.4):
+        start = time.monotonic()
+        with pytest.raises(BoardTimeout, match=r"was killed there"):
+            transport.run([sys.executable, "-S", "-c", forks], seconds)
+        assert time.monotonic() - start < 8
+        assert not running(marker)
+    transport.close()
+
+
+@pytest.mark.parametrize("new", [False, True], ids=["removed", "replaced"])
+def test_a_lease_whose_file_is_lost_is_no_lease(local, holder, monkeypatch, new):
+    """The next runner makes a file of its own and locks that: two would have the board."""
+    monkeypatch.setattr("edgeseg.boards.hil.piped.BEAT_S", 0.05)
+    transport = open_transport(local, holder)
+    Path(local.lease).unlink()
+    if new:
+        Path(local.lease).touch()
+
+    def lost() -> bool:
+        try:
+            transport.run(["true"], 10)
+        except BoardUnreachable as error:
+            words = f"local: the connection that holds this machine has ended: the lease file {local.lease} was removed"
+            return str(error).startswith(words)
+        return False
+
+    assert wait_until(lost)
+    with pytest.raises(BoardUnreachable, match="the connection that holds this machine has ended"):
+        transport.put(Path(__file__), f"{local.work}/x", 10)
+    transport.close()
+    open_transport(local, holder).close()
+
+
+def test_what_runs_while_the_lease_is_lost_does_not_count(local, holder, monkeypatch):
+    monkeypatch.setattr("edgeseg.boards.hil.piped.BEAT_S", 0.05)
+    transport = open_transport(local, holder)
+    with pytest.raises(BoardUnreachable, match="the connection that holds this machine has ended"):
+        transport.run(["sh", "-c", f"rm {local.lease}; sleep 1"], 30)
+    transport.close()
+
+
 RUNNER = """
 import sys, msgspec
 from edgeseg.boards.hil.environment import BoardEntry
@@ -137,7 +185,7 @@ def test_a_file_that_cannot_be_written_or_read(local, holder, tmp_path):
     with pytest.raises(BoardError, match=r"file cannot be written to /proc/nowhere/file: "):
         transport.put(tmp_path / "file", "/proc/nowhere/file", 30)
     with pytest.raises(BoardError, match=r"/nowhere cannot be read: .*No such file"):
-        transport.get("/nowhere", tmp_path / "back", 30)
+        transport.get(str(tmp_path / "nowhere"), tmp_path / "back", 30)
     transport.close()
     assert not (tmp_path / "back").exists()
 
@@ -164,11 +212,11 @@ def test_an_upload_that_breaks_off_leaves_the_old_file(local, holder, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["target"]
 
 
-def test_a_lease_that_cannot_be_written(local, holder):
+def test_a_lease_that_cannot_be_written(local, holder, tmp_path):
     import msgspec
 
-    with pytest.raises(BoardError, match=r"the lease cannot be taken, /nowhere/lease: No such file"):
-        open_transport(msgspec.structs.replace(local, lease="/nowhere/lease"), holder)
+    with pytest.raises(BoardError, match=r"the lease cannot be taken, .*/nowhere/lease: No such file"):
+        open_transport(msgspec.structs.replace(local, lease=str(tmp_path / "nowhere" / "lease")), holder)
 
 
 def test_a_lease_is_no_way_to_another_file(local, holder, tmp_path):

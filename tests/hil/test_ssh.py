@@ -12,7 +12,8 @@ import pytest
 
 from edgeseg.boards.emulated.network import run
 from edgeseg.boards.emulated.starting import power
-from edgeseg.boards.hil.environment import fingerprint
+from edgeseg.boards.hil.environment import BoardEntry, fingerprint
+from edgeseg.boards.hil.ssh_transport import SshTransport
 from edgeseg.boards.hil.transport import SILENCE_S, open_transport
 from edgeseg.errors import BoardBusy, BoardError, BoardTimeout, BoardUnreachable, WrongHostKey
 
@@ -64,6 +65,15 @@ def test_a_key_that_the_board_does_not_accept(board, holder, tmp_path):
         open_transport(msgspec.structs.replace(quick(board), key=str(tmp_path / "other")), holder)
     with pytest.raises(BoardError, match=r"the key /nowhere is not there"):
         open_transport(msgspec.structs.replace(quick(board), key="/nowhere"), holder)
+
+
+def test_what_a_command_says_of_permissions_is_not_said_of_the_key():
+    """The connection was lost while a command ran whose stderr is all that there is."""
+    entry = BoardEntry(name="b", host="h", user="u", host_key="ssh-ed25519 AAAA", key="k")
+    lost = SshTransport(entry)._failed(255, "cat: /etc/shadow: Permission denied\n")
+    assert isinstance(lost, BoardUnreachable)
+    refused = SshTransport(entry)._failed(255, "u@h: Permission denied (publickey).\n")
+    assert "u@h:22 does not accept the key k: add its .pub to ~/.ssh/authorized_keys there" in str(refused)
 
 
 def test_an_unreachable_board(board, holder):

@@ -90,6 +90,16 @@ def test_only_the_same_bundles_and_boards_go_on(tmp_path):
         check_same(record, path, {"x": "d"}, ["c"])
 
 
+def test_junit_can_be_read_whatever_a_board_said(tmp_path):
+    path = tmp_path / "r"
+    with Station(path) as station:
+        station.write("run", **RUN)
+        station.write("bundle", board="b", bundle="x", digest="d", status="error", reason="\x1b[31mpanic\x00 ü\x1b[0m")
+    write_junit(read_record(path), tmp_path / "junit.xml")
+    root = ElementTree.parse(tmp_path / "junit.xml").getroot()
+    assert next(root.iter("error")).get("message") == "?[31mpanic? ü?[0m"
+
+
 def test_junit_has_a_case_for_every_step_and_bundle(tmp_path):
     write_junit(read_record(write(tmp_path / "r")), tmp_path / "junit.xml")
     root = ElementTree.parse(tmp_path / "junit.xml").getroot()

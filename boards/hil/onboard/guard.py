@@ -17,6 +17,7 @@ import time
 
 _SUBREAPER = 36  # prctl: orphans below become ours, so that none escapes by a session of its own
 _DEATH_SIGNAL = 1
+_ROUND_S = 0.01
 
 
 def main(request: str) -> None:
@@ -66,19 +67,19 @@ def _wait(child: subprocess.Popen[bytes], wake: int, end: float, silence: float)
 
 
 def _kill_all() -> None:
-    """Kill descendants until none is left; new ones are found in the next round."""
+    """Kill descendants until none is left; those that were forked meanwhile are found in the next round."""
     while True:
-        found = _descendants(os.getpid())
-        for pid in found:
+        for pid in _descendants(os.getpid()):
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 pass
         try:
-            while os.waitpid(-1, 0 if found else os.WNOHANG) != (0, 0):
+            while os.waitpid(-1, os.WNOHANG) != (0, 0):
                 pass
         except ChildProcessError:
             return
+        time.sleep(_ROUND_S)
 
 
 def _descendants(root: int) -> list[int]:
