@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from edgeseg.boards.sysfs import word
+
 _UNLIMITED_V1 = 1 << 60  # v1 writes the largest page-aligned number instead of "max"
 
 
@@ -69,19 +71,12 @@ def _quota(quota: str = "max", period: str = "100000", *_: str) -> float | None:
 
 
 def _words(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="ascii").split()
-    except (OSError, UnicodeDecodeError):
-        return []
+    return word(path).split()
 
 
 def _memberships(root: Path) -> Iterator[tuple[str, list[str], PurePosixPath]]:
     """Hierarchy id, controllers and path of every group in proc/self/cgroup."""
-    try:
-        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return
-    for line in lines:
+    for line in word(root / "proc/self/cgroup").splitlines():
         identifier, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         yield identifier, controllers.split(","), PurePosixPath(path or "/")

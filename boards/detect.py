@@ -11,6 +11,7 @@ from pathlib import Path
 from edgeseg.boards.cgroup import cpu_limit, memory_limit
 from edgeseg.boards.hardware import Accelerator, accelerators, container, jetpack, l4t, power_mode
 from edgeseg.boards.profile import GENERIC, Profile, match_profile, profile, profile_folders, profiles
+from edgeseg.boards.sysfs import word
 from edgeseg.errors import BoardError
 
 FLAGS = ("avx2", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
@@ -113,7 +114,7 @@ def detect(root: Path = _LIVE, known: Mapping[str, Profile] | None = None) -> Bo
         cores=_usable(allowed, quota),
         memory_bytes=min((m for m in (total, limit) if m is not None), default=None),
         os=_os_name(root),
-        kernel=_text(root / "proc/sys/kernel/osrelease"),
+        kernel=word(root / "proc/sys/kernel/osrelease"),
         model=model,
         compatible=compatible,
         profile=found.name,
@@ -174,21 +175,14 @@ def _gib(count: int) -> str:
     return f"{count / (1 << 30):.1f} GiB"
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_bytes().decode("utf-8", "replace").strip()
-    except OSError:
-        return ""
-
-
 def _device_tree(root: Path, name: str) -> str:
-    return _text(root / "proc/device-tree" / name) or _text(root / "sys/firmware/devicetree/base" / name)
+    return word(root / "proc/device-tree" / name) or word(root / "sys/firmware/devicetree/base" / name)
 
 
 def _cpuinfo(root: Path) -> list[dict[str, str]]:
     """One dictionary per core, keys in lower case. ARM kernels add one of the whole machine at the end."""
     blocks = []
-    for block in _text(root / "proc/cpuinfo").split("\n\n"):
+    for block in word(root / "proc/cpuinfo").split("\n\n"):
         pairs = (line.split(":", 1) for line in block.splitlines() if ":" in line)
         blocks.append({key.strip().lower(): value.strip() for key, value in pairs})
     return [b for b in blocks if b]
@@ -197,7 +191,7 @@ def _cpuinfo(root: Path) -> list[dict[str, str]]:
 def _architecture(root: Path, blocks: list[dict[str, str]]) -> str:
     if root == _LIVE:
         return os.uname().machine
-    if arch := _text(root / "proc/sys/kernel/arch"):
+    if arch := word(root / "proc/sys/kernel/arch"):
         return arch
     if any("flags" in b for b in blocks):
         return "x86_64"
@@ -229,7 +223,7 @@ def _flags(blocks: list[dict[str, str]]) -> tuple[str, ...]:
 def _allowed_cores(root: Path, blocks: list[dict[str, str]]) -> int | None:
     if root == _LIVE and hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
-    listed = re.search(r"^Cpus_allowed_list:\s*([0-9,-]+)\s*$", _text(root / "proc/self/status"), re.MULTILINE)
+    listed = re.search(r"^Cpus_allowed_list:\s*([0-9,-]+)\s*$", word(root / "proc/self/status"), re.MULTILINE)
     present = sum("processor" in b for b in blocks)
     if not listed:
         return present or None
@@ -240,22 +234,22 @@ def _allowed_cores(root: Path, blocks: list[dict[str, str]]) -> int | None:
 
 
 def _total_memory(root: Path) -> int | None:
-    found = re.search(r"^MemTotal:\s*(\d+) kB", _text(root / "proc/meminfo"), re.MULTILINE)
+    found = re.search(r"^MemTotal:\s*(\d+) kB", word(root / "proc/meminfo"), re.MULTILINE)
     return int(found[1]) << 10 if found else None
 
 
 def _os_name(root: Path) -> str:
-    text = _text(root / "etc/os-release") or _text(root / "usr/lib/os-release")
+    text = word(root / "etc/os-release") or word(root / "usr/lib/os-release")
     found = re.search(r'^PRETTY_NAME="?([^"\n]*)"?', text, re.MULTILINE)
     return found[1] if found else ""
 
 
 def _model(root: Path, blocks: list[dict[str, str]]) -> str:
     """A board's own name. Containers hide the device tree, but not the SoC driver's word nor the CPUs'."""
-    tree = _device_tree(root, "model").rstrip("\0") or _text(root / "sys/devices/soc0/machine")
+    tree = _device_tree(root, "model") or word(root / "sys/devices/soc0/machine")
     return tree or next((b["model"] for b in blocks if "model" in b and "flags" not in b), "") or _pc_model(root)
 
 
 def _pc_model(root: Path) -> str:
-    parts = (_text(root / "sys/class/dmi/id" / name) for name in ("sys_vendor", "product_name"))
+    parts = (word(root / "sys/class/dmi/id" / name) for name in ("sys_vendor", "product_name"))
     return " ".join(p for p in parts if p)

@@ -60,11 +60,7 @@ def jetpack(release: str) -> str:
 
 def power_modes(root: Path) -> dict[str, int]:
     """The power modes that a Jetson offers: name to the id that it has in this JetPack."""
-    try:
-        text = (root / "etc/nvpmodel.conf").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return {}
-    return {name: int(number) for number, name in _MODE.findall(text)}
+    return {name: int(number) for number, name in _MODE.findall(word(root / "etc/nvpmodel.conf"))}
 
 
 def power_mode(root: Path) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-_MOST = 8192  # more than any file that is read here has to say
+_MOST = 8192  # more than any file that is read again and again has to say
 
 
 class Source:
@@ -54,7 +54,7 @@ def readable(path: Path) -> Source | None:
 def word(path: Path) -> str:
     """What a file that is read once says, stripped; empty where it cannot be read."""
     try:
-        return path.read_bytes()[:_MOST].decode("utf-8", "replace").strip(" \n\0")
+        return path.read_bytes().decode("utf-8", "replace").strip(" \n\0")
     except OSError:
         return ""
 

@@ -17,6 +17,7 @@ from edgeseg import __version__
 from edgeseg.boards.cgroup import memory_groups
 from edgeseg.boards.detect import describe, detect
 from edgeseg.boards.findings import current_process
+from edgeseg.boards.sysfs import word
 from edgeseg.boards.telemetry import Telemetry
 from edgeseg.errors import BoardError, SignatureError
 from edgeseg.manifest import SCHEMA
@@ -112,14 +113,14 @@ def read_facts(work: Path) -> BoardFacts:
         reading=msgspec.to_builtins(reading, str_keys=True),
         engines=_engines(process.packages),
         glibc=process.libc.removeprefix("glibc "),
-        machine=hashlib.sha256(_word("etc/machine-id").encode()).hexdigest()[:16],
-        boot_id=_word("proc/sys/kernel/random/boot_id"),
+        machine=hashlib.sha256(word(_ROOT / "etc/machine-id").encode()).hexdigest()[:16],
+        boot_id=word(_ROOT / "proc/sys/kernel/random/boot_id"),
         time_unix=time.time(),
         work_free_bytes=_free(work),
         trusted_keys=None if trusted is None else tuple(trusted),
         own_bytes=_own_bytes(),
         oom_kills=_oom_kills(),
-        emulation=_word("etc/edgeseg-emulated"),
+        emulation=word(_ROOT / "etc/edgeseg-emulated"),
     )
 
 
@@ -153,24 +154,19 @@ def _engines(packages: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def _word(name: str) -> str:
-    try:
-        return (_ROOT / name).read_text(encoding="utf-8", errors="replace").strip()
-    except OSError:
-        return ""
-
-
 def _free(folder: Path) -> int | None:
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
     try:
+        while not folder.exists() and folder != folder.parent:
+            folder = folder.parent
         return shutil.disk_usage(folder).free if os.access(folder, os.W_OK) else 0
+    except PermissionError:
+        return 0
     except OSError:
         return None
 
 
 def _own_bytes() -> int:
-    found = re.search(r"^RssAnon:\s+(\d+) kB$", _word("proc/self/status"), re.MULTILINE)
+    found = re.search(r"^RssAnon:\s+(\d+) kB$", word(_ROOT / "proc/self/status"), re.MULTILINE)
     return int(found[1]) << 10 if found else 0
 
 
@@ -178,9 +174,9 @@ def _oom_kills() -> int | None:
     counts = []
     for group in memory_groups(_ROOT):
         for name in ("memory.events", "memory.oom_control"):
-            text = _word(str(group.limit.with_name(name).relative_to(_ROOT)))
+            text = word(group.limit.with_name(name))
             counts += [int(n) for n in re.findall(r"^oom_kill (\d+)$", text, re.MULTILINE)]
     if counts:
         return max(counts)
-    machine = re.search(r"^oom_kill (\d+)$", _word("proc/vmstat"), re.MULTILINE)
+    machine = re.search(r"^oom_kill (\d+)$", word(_ROOT / "proc/vmstat"), re.MULTILINE)
     return int(machine[1]) if machine else None
