@@ -21,7 +21,8 @@ _encode = msgspec.json.Encoder().encode
 class JsonLines:
     """Writes one object a line to a file or to standard output; a context manager.
 
-    A pipe that nobody reads fills up: then `write` waits, as long as it is told to.
+    A pipe that nobody reads fills up: then `write` waits, as long as it is told to. Where that ends within a line, no
+    other one follows it.
     """
 
     def __init__(self, target: str) -> None:
@@ -30,6 +31,7 @@ class JsonLines:
         Raises:
             BadInput: the file cannot be written.
         """
+        self._torn = False
         self._owned = target != STANDARD_OUTPUT
         if not self._owned:
             sys.stdout.flush()
@@ -52,7 +54,8 @@ class JsonLines:
         end_s = None if patience_s is None else time.monotonic() + patience_s
         # Up to PIPE_BUF bytes go into a pipe together: a signal while it waits leaves no half line.
         for start in range(0, len(line), select.PIPE_BUF):
-            if not self._room(end_s):
+            if self._torn or not self._room(end_s):
+                self._torn |= start > 0
                 return False
             self._write(line[start : start + select.PIPE_BUF])
         return True
