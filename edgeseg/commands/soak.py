@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 from edgeseg.boards.telemetry import Telemetry
 from edgeseg.commands.cpu_hogs import CpuHogs
@@ -160,9 +161,11 @@ def _progress(plan: SoakPlan) -> Iterator[tuple[Callable[[Window], None], Callab
     if not console.is_terminal:
         yield lambda window: click.echo(f"{window.name}: {describe_window(window)}"), lambda seconds: None
         return
-    columns = (TextColumn("{task.description}"), BarColumn(None), TimeRemainingColumn())
+    # The words last: a narrow terminal cuts them off, not the time.
+    words = TextColumn("{task.description}", table_column=Column(no_wrap=True))
+    columns = (BarColumn(12), TimeRemainingColumn(table_column=Column(min_width=7)), words)
     # Drawn by whoever takes the results: a thread that draws ten times a second would be in the way of the engine.
-    with Progress(*columns, console=console, transient=True, auto_refresh=False, expand=True) as bar:
+    with Progress(*columns, console=console, transient=True, auto_refresh=False) as bar:
         task = bar.add_task("warm-up", total=plan.seconds)
         yield (
             lambda window: bar.update(task, description=f"{window.name}: {describe_window(window)}"),
