@@ -135,12 +135,13 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def engine(self) -> str:
-        """As in "openvino, cpu"."""
-        return f"{self.runtime}, {self.device}" if self.device else self.runtime
+        """As in "openvino, cpu, 1 thread"."""
+        threads = None if self.threads is None else f"{self.threads} thread{'' if self.threads == 1 else 's'}"
+        return ", ".join(filter(None, (self.runtime, self.device, threads)))
 
     @property
     def name(self) -> str:
-        """As in "openvino-int8 on openvino, cpu"."""
+        """As in "openvino-int8 on openvino, cpu, 1 thread": what figures of several boards are compared by."""
         return f"{self.artifact} on {self.engine}"
 
 
@@ -163,6 +164,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
         left_out: engines that were not used, with the reason.
         limits, measures: of that run.
         tries: how often it was begun.
+        conditions: of the board in that run, by name: what may explain other figures.
     """
 
     board: str
@@ -182,6 +184,12 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     limits: Limits | None
     measures: Measures | None
     tries: int
+    conditions: dict[str, str]
+
+    @property
+    def counts(self) -> bool:
+        """Whether its figures do: not where it ended by an error or not at all, when the board was not looked at after."""
+        return self.status in (PASSED, FAILED)
 
     @property
     def judged(self) -> Figures | None:

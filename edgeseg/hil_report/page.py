@@ -8,7 +8,7 @@ from importlib.resources import files
 from markupsafe import Markup
 
 from edgeseg.hil_report import sections
-from edgeseg.hil_report.comparison import Board, Comparison, Result
+from edgeseg.hil_report.comparison import Comparison, Result
 from edgeseg.hil_report.events import Spread, Telemetry
 from edgeseg.hil_report.plots import bundle_plot, history_plot
 from edgeseg.report.drawing import Scale, axis, distribution
@@ -27,17 +27,18 @@ def page(comparison: Comparison) -> str:
         comparison=comparison,
         headline=sections.headline(comparison),
         facts=sections.facts(comparison),
-        boards={board.label: board for board in comparison.boards},
         fingerprint=sections.fingerprint,
         compared={b.label: sections.compared(comparison, b.label) for b in comparison.bundles},
         plots={b.label: bundle_plot(comparison, b.label) for b in comparison.bundles},
         drawings={b.label: _drawings(comparison, b.label) for b in comparison.bundles},
-        runs=sections.runs(comparison),
-        histories={key: history_plot(comparison, *key) for key in sections.runs(comparison)},
+        earlier={b.label: sections.earlier(comparison, b.label) for b in comparison.bundles},
+        histories={b.label: history_plot(comparison, b.label) for b in comparison.bundles},
         glossary=sections.GLOSSARY,
         digits=digits,
         fixed=fixed,
         soak_sums=sections.soak_sums,
+        limit_names=sections.LIMITS,
+        held=sections.held,
         step_of=_step,
         step_names=sections.STEPS,
         seconds_of=lambda result: {step.step: step.seconds for step in result.steps},
@@ -45,16 +46,17 @@ def page(comparison: Comparison) -> str:
         status=status,
         spread=spread,
         when=sections.when,
-        emulated=_emulated,
+        emulated={board.label: bool(board.emulated) for board in comparison.boards},
     )
 
 
-def digits(value: float | None, unit: str = "", otherwise: str = "not measured") -> Markup:
-    """A number with three significant digits, its full value for programs; or the words for its absence."""
+def digits(value: float | None, unit: str = "", otherwise: str = "not measured", digits: int = 3) -> Markup:
+    """A number with so many significant digits, its full value for programs; or the words for its absence."""
     if value is None:
         return _NONE.format(otherwise)
     size = abs(value)
-    text = f"{value:.0f}" if size >= 100 or value == 0 else f"{value:#.3g}" if size >= 1e-3 else f"{value:.2g}"
+    whole = value == 0 or size >= 10 ** (digits - 1)
+    text = f"{value:.0f}" if whole else f"{value:#.{digits}g}" if size >= 1e-3 else f"{value:.2g}"
     return Markup('<data value="{}">{}</data>{}').format(value, text, Markup("&nbsp;") + unit if unit else "")
 
 
@@ -88,10 +90,6 @@ def _step(result: Result, name: str) -> Markup:
     if found is None:
         return _NONE.format("not done")
     return status(found.status) + (Markup(": {}").format(found.reason) if found.reason else Markup(""))
-
-
-def _emulated(board: Board) -> Markup:
-    return Markup(' <span class="tag">emulated</span>') if board.emulated else Markup("")
 
 
 def _contents(comparison: Comparison) -> Sequence[tuple[str, str]]:

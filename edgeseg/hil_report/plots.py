@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 
 from edgeseg.hil_report.comparison import Comparison, Figures, Result
@@ -21,6 +21,8 @@ class Line:
         limit_ms: of the p99 on that board; None where there was none.
         judged: whether the limit is held against it.
         note: for people, beside the figures.
+        emulated: whether to say that it is no hardware.
+        counts: whether the result does that it is of.
         p50, p99, limit: where they are on the axis, percent of its length.
     """
 
@@ -30,6 +32,8 @@ class Line:
     limit_ms: float | None
     judged: bool
     note: str
+    emulated: bool
+    counts: bool
     p50: float
     p99: float
     limit: float | None
@@ -58,29 +62,30 @@ class Plot:
 def bundle_plot(comparison: Comparison, bundle: str) -> Plot | None:
     """Every artifact and engine of a bundle, board by board: like beside like. None where nothing was timed."""
     results = comparison.of_bundle(bundle)
-    drawn = _Drawn([(r, f) for r in results for f in r.figures])
+    emulated = frozenset(board.label for board in comparison.boards if board.emulated)
+    drawn = _Drawn([(r, f) for r in results for f in r.figures], emulated)
     names = dict.fromkeys(f.name for r in results for f in r.figures if f.p50_ms is not None)
     groups = {name: [(r.board, r, f) for r in results for f in r.figures if f.name == name] for name in names}
     return drawn.plot(groups, f"Latency of {bundle} by artifact, engine and board")
 
 
-def history_plot(comparison: Comparison, board: str, bundle: str) -> Plot | None:
-    """The fastest artifact of a bundle on a board, run by run, the newest first. None for less than two runs."""
-    newest = comparison.result(board, bundle)
-    older = [r for r in comparison.history if (r.board, r.bundle) == (board, bundle)]
-    runs = [r for r in ([newest] if newest else []) + older if r.judged and r.judged.p99_ms is not None]
-    if len(runs) < 2:
-        return None
-    timed = [(r, r.judged) for r in runs if r.judged]
-    drawn = _Drawn(timed)
-    lines = [(r.at[:19].replace("T", " "), r, f) for r, f in timed]
-    return drawn.plot({f"{bundle} on {board}": lines}, f"Latency of {bundle} on {board}, run by run", name_each=True)
+def history_plot(comparison: Comparison, bundle: str) -> Plot | None:
+    """The fastest artifact of a bundle, run by run, of boards with at least two; None where there is none of them."""
+    groups: dict[str, list[tuple[str, Result, Figures]]] = {}
+    for result in (*comparison.of_bundle(bundle), *comparison.history):
+        if result.bundle == bundle and (figures := result.judged) and figures.p99_ms is not None:
+            line = (result.at[:19].replace("T", " "), result, figures)
+            groups.setdefault(result.board, []).append(line)
+    groups = {board: lines for board, lines in groups.items() if len(lines) > 1}
+    drawn = _Drawn([(result, figures) for lines in groups.values() for _, result, figures in lines])
+    return drawn.plot(groups, f"Latency of {bundle} by board, run by run", name_each=True)
 
 
 class _Drawn:
     """The axis that all lines of a plot have in common."""
 
-    def __init__(self, timed: Sequence[tuple[Result, Figures]]) -> None:
+    def __init__(self, timed: Sequence[tuple[Result, Figures]], emulated: Set[str] = frozenset()) -> None:
+        self._emulated = emulated
         ends = [t for _, f in timed for t in (f.p50_ms, f.p99_ms) if t is not None]
         limits = [limit for r, f in timed if f.p50_ms is not None and (limit := _limit(r)) is not None and limit > 0]
         self._scale = Scale.of([*ends, *limits] if ends else [])
@@ -107,7 +112,9 @@ class _Drawn:
                 p99_ms=figures.p99_ms,
                 limit_ms=limit,
                 judged=figures.judged,
-                note=figures.artifact if name_each else "fastest" if figures.judged else "",
+                emulated=result.board in self._emulated,
+                note=_note(result, figures, name_each),
+                counts=result.counts,
                 p50=self._at(figures.p50_ms),
                 p99=self._at(figures.p99_ms),
                 limit=None if limit is None or limit <= 0 else self._at(limit),
@@ -124,6 +131,12 @@ class _Drawn:
             ticks = [tick for tick in ticks if f"{tick:e}".startswith("1.")]
         for tick in ticks:
             yield self._at(tick), f"{tick:g}"
+
+
+def _note(result: Result, figures: Figures, name_each: bool) -> str:
+    if not result.counts:
+        return "does not count"
+    return figures.artifact if name_each else "fastest" if figures.judged else ""
 
 
 def _limit(result: Result) -> float | None:

@@ -206,7 +206,28 @@ def result_of(run: RunRead, board: BoardRun, digest: str, labels: tuple[str, str
         limits=entry.limits if entry else None,
         measures=entry.measures if entry else None,
         tries=tried.tries,
+        conditions=_conditions(board.facts, run.file.edgeseg),
     )
+
+
+def _conditions(facts: typed.Facts | None, runner: str) -> dict[str, str]:
+    if facts is None:
+        return {}
+    found = facts.board
+    told = {
+        "kernel": found.kernel,
+        "system": found.os,
+        "JetPack": found.jetpack or found.l4t,
+        "power mode": found.power_mode,
+        "governor": facts.reading.governor,
+        "cores": found.cores,
+        "CPU quota": found.cpu_quota,
+        "memory in MiB": None if found.memory_bytes is None else found.memory_bytes >> 20,
+        "edgeseg": facts.edgeseg,
+        "edgeseg of the runner": runner,
+        **facts.engines,
+    }
+    return {name: str(value) for name, value in told.items() if value not in (None, "")}
 
 
 def _step(step: typed.Step) -> StepDone:

@@ -28,6 +28,17 @@ WORDS = {
     UNFINISHED: ("\u2026", "not finished", "bad"),
 }
 STEPS = ("deploy", *MEASURED)
+MOST, LEAST = "at most", "at least"
+LIMITS = (
+    "p99, ms",
+    "Frames/s",
+    "Dice to the source",
+    "Memory, MB",
+    "Soak: p99.9, ms",
+    "Soak: missed",
+    "Soak: growth, MiB",
+    "Soak: hottest, \N{DEGREE SIGN}C",
+)
 INCIDENTS = {
     "lost": "connection lost",
     "rebooted": "rebooted",
@@ -35,6 +46,7 @@ INCIDENTS = {
     "machine changed": "another machine answered",
     "board error": "nothing more could be run",
 }
+_FEW = 4
 GLOSSARY = (
     ("Passed", "Every step was done and every limit that was asked for was kept."),
     ("FAILED", "A step was done and its result is not good enough: a limit or a gate, named in the reason."),
@@ -66,32 +78,69 @@ class Compared:
     result: Result
     figures: Figures
     slower: float | None
-    limits: Limits
 
 
-def compared(comparison: Comparison, bundle: str) -> list[Compared]:
-    """All figures of a bundle, the same artifact and engine of all boards beside each other."""
-    pairs = [(r, f) for r in comparison.of_bundle(bundle) for f in r.figures]
-    names = dict.fromkeys(f.name for _, f in pairs)
-    found = []
-    for name in names:
-        own = [(r, f) for r, f in pairs if f.name == name]
-        times = [f.p50_ms for _, f in own if f.p50_ms is not None]
-        for result, figures in own:
-            alone = len(times) < 2 or figures.p50_ms is None
-            slower = None if alone or figures.p50_ms is None else figures.p50_ms / min(times)
-            found.append(Compared(result, figures, slower, result.limits or Limits()))
-    return found
+def compared(comparison: Comparison, bundle: str) -> dict[str, list[Compared]]:
+    """All figures of a bundle by artifact and engine: that of one board beside the same of the others."""
+    groups: dict[str, list[tuple[Result, Figures]]] = {}
+    for result in comparison.of_bundle(bundle):
+        for figures in result.figures:
+            groups.setdefault(figures.name, []).append((result, figures))
+    return {name: [Compared(r, f, _slower(f, r.counts, group)) for r, f in group] for name, group in groups.items()}
+
+
+def _slower(figures: Figures, counts: bool, group: Sequence[tuple[Result, Figures]]) -> float | None:
+    times = [other.p50_ms for result, other in group if result.counts and other.p50_ms is not None]
+    return None if len(times) < 2 or not counts or figures.p50_ms is None else figures.p50_ms / min(times)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A limit and what was measured; None where there is none, or nothing was.
+
+    Attributes:
+        bound: "at most" or "at least".
+        counts: whether the result does.
+    """
+
+    measured: float | None
+    limit: float | None
+    bound: str
+    counts: bool
+
+    @property
+    def kept(self) -> bool | None:
+        """Whether what was measured is within the limit; None where there is nothing to compare."""
+        if self.measured is None or self.limit is None or not self.counts:
+            return None
+        return self.measured <= self.limit if self.bound == MOST else self.measured >= self.limit
+
+
+def held(result: Result) -> list[Held]:
+    """The limits of a board beside the figures that they hold for, in the order of LIMITS."""
+    limits, fastest, soak = result.limits or Limits(), result.judged, result.soak
+    sums = soak_sums(soak) if soak else SoakSums()
+    figures: list[tuple[float | None, float | None, str]] = [
+        (fastest.p99_ms if fastest else None, limits.p99_ms, MOST),
+        (fastest.fps if fastest else None, limits.fps, LEAST),
+        (fastest.dice_source if fastest else None, limits.dice, LEAST),
+        (fastest.peak_memory_mb if fastest else None, limits.memory_mb, MOST),
+        (soak.total.p999_ms if soak else None, limits.soak_p999_ms, MOST),
+        (sums.missed, limits.soak_missed, MOST),
+        (soak.drift.memory_mib if soak else None, limits.soak_drift_mib, MOST),
+        (sums.hottest_c, limits.temperature_c, MOST),
+    ]
+    return [Held(*figure, result.counts) for figure in figures]
 
 
 @dataclass(frozen=True, slots=True)
 class SoakSums:
     """Of the windows of a soak after its warm-up; None where none of them tells."""
 
-    minutes: float | None
-    missed: int | None
-    dropped: int | None
-    hottest_c: float | None
+    minutes: float | None = None
+    missed: int | None = None
+    dropped: int | None = None
+    hottest_c: float | None = None
 
 
 def soak_sums(soak: Soak) -> SoakSums:
@@ -123,7 +172,7 @@ def facts(comparison: Comparison) -> list[tuple[str, str]]:
     versions = sorted({record.edgeseg for record in comparison.records if record.edgeseg})
     emulated = sum(bool(board.emulated) for board in comparison.boards)
     return [
-        ("Records", ", ".join(f"run {record.run}" for record in comparison.records)),
+        ("Runs", _runs([record.run for record in comparison.records])),
         ("Measured", f"{when(first)} to {when(last)}" if first != last else when(first)),
         ("Runners", f"edgeseg {', '.join(versions)}" if versions else "not recorded"),
         (
@@ -166,14 +215,20 @@ def fingerprint(board: Board) -> list[tuple[str, str]]:
     return [(name, str(text)) for name, text in pairs if text not in (None, "")]
 
 
-def runs(comparison: Comparison) -> dict[tuple[str, str], list[Result]]:
-    """All results of boards and bundles that have more than one, the newest first."""
-    found: dict[tuple[str, str], list[Result]] = {}
-    for old in comparison.history:
-        found.setdefault((old.board, old.bundle), []).append(old)
-    return {
-        key: [newest, *older] for key, older in sorted(found.items()) if (newest := comparison.result(*key)) is not None
-    }
+def earlier(comparison: Comparison, bundle: str) -> list[tuple[Result, str]]:
+    """Earlier results of a bundle, board by board, each with what was not as it is in the newest."""
+    found = []
+    for newest in comparison.of_bundle(bundle):
+        old = [r for r in comparison.history if (r.board, r.bundle) == (newest.board, bundle)]
+        found += [(result, _differences(newest, result)) for result in old]
+    return found
+
+
+def _differences(newest: Result, old: Result) -> str:
+    """What was not as it is in the newest run, as in "kernel 5.15 (now 6.1)"."""
+    names = [name for name in {**old.conditions, **newest.conditions} if old.conditions and newest.conditions]
+    pairs = [(name, old.conditions.get(name, "none"), newest.conditions.get(name, "none")) for name in names]
+    return ", ".join(f"{name} {then} (now {now})" for name, then, now in pairs if then != now)
 
 
 def when(at: str) -> str:
@@ -189,6 +244,10 @@ def _signatures(keys: Sequence[str] | None) -> str:
 
 def _joined(*parts: object) -> str:
     return ", ".join(str(part) for part in parts if part not in (None, ""))
+
+
+def _runs(ids: Sequence[str]) -> str:
+    return ", ".join(ids) if len(ids) <= _FEW else f"{len(ids)}, from {ids[0]} to {ids[-1]}"
 
 
 def _count(number: int, name: str) -> str:
