@@ -119,17 +119,18 @@ class EngineProcess:
             EngineCrashed: the child is dead, or answered with nonsense.
             EdgesegError: what the child says went wrong; the child lives on.
         """
-        if self._ended:
-            raise InferenceError(f"the process of {self.runtime} {self._ended}: load the artifact again")
-        try:
-            with self._one_question:
+        with self._one_question:
+            # Asked again in here: the question before may have ended it.
+            if self._ended:
+                raise InferenceError(f"the process of {self.runtime} {self._ended}: load the artifact again")
+            try:
                 if request is not self._asked[0]:
                     self._asked = (request, _encoder.encode(request))
                 self._send(self._asked[1], seconds, descriptor)
                 reply = self._receive(what, seconds)
-        except BaseException:
-            self.end()
-            raise
+            except BaseException:
+                self.end()
+                raise
         if isinstance(reply, Failed):
             raise self._error(reply)
         return reply

@@ -275,6 +275,28 @@ def test_a_run_without_end_is_ended_within_a_second_of_its_deadline() -> None:
             session.run(feeds())
 
 
+def test_who_waits_with_a_question_while_the_child_is_ended_is_told_so(worker: IsolatedWorker) -> None:
+    """What an engine executes may be asked for while another thread waits for a run."""
+    with worker.load(probe("onnxruntime")) as session:
+        feeds = image(session)
+        os.kill(worker.pid, signal.SIGSTOP)
+        found: list[BaseException] = []
+
+        def ask(question: Callable[[], object]) -> None:
+            try:
+                question()
+            except BaseException as error:
+                found.append(error)
+
+        threads = [threading.Thread(target=ask, args=(q,)) for q in (lambda: session.run(feeds), session.execution)]
+        for thread in threads:
+            thread.start()
+            time.sleep(0.2)
+        for thread in threads:
+            thread.join(10)
+    assert [type(error) for error in found] == [EngineTimeout, InferenceError]
+
+
 def test_a_stopped_child_ends_loading_too() -> None:
     with IsolatedWorker("onnxruntime", SMALL) as worker:
         assert worker.version
