@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from edgeseg.boards.sysfs import Source, numbered, readable, word
+from edgeseg.boards.sysfs import Source, distinct, numbered, readable, word
 
 # Rails that all others hang on; where none is there, the sum is what the monitors see.
 _WHOLE = ("VDD_IN", "POM_5V_IN", "5V_IN", "VIN")
@@ -87,8 +87,10 @@ class EnergyRail:
 
 def find_rails(root: Path) -> list[Rail]:
     """All supplies of a machine that can be read; those of the power monitors where it has any."""
-    monitors = [*_hwmon_rails(root), *_iio_rails(root)]
-    return list(monitors) if monitors else list(_energy_rails(root))
+    rails: list[Rail] = [*_hwmon_rails(root), *_iio_rails(root)] or [*_energy_rails(root)]
+    for rail, name in zip(rails, distinct([rail.name for rail in rails]), strict=True):
+        rail.name = name  # two sockets have a "core" each
+    return rails
 
 
 def total(readings: Sequence[tuple[Rail, float | None]]) -> float | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 _MOST = 8192  # more than any file that is read again and again has to say
@@ -62,6 +64,16 @@ def word(path: Path) -> str:
 def numbered(folder: Path, pattern: str) -> list[Path]:
     """The entries of a folder that fit a glob, in the order of the numbers in their names."""
     return sorted(folder.glob(pattern), key=lambda path: (_digits(path.name), path.name))
+
+
+def distinct(names: Iterable[str]) -> list[str]:
+    """The names in their order; one that was there before gets a number, as in "core#2"."""
+    seen: Counter[str] = Counter()
+    found = []
+    for name in names:
+        seen[name] += 1
+        found.append(f"{name}#{seen[name]}" if seen[name] > 1 else name)
+    return found
 
 
 def _digits(name: str) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ from typing import Self
 
 from edgeseg.boards.cgroup import memory_groups
 from edgeseg.boards.power import find_rails, total
-from edgeseg.boards.sysfs import Source, numbered, readable, word
+from edgeseg.boards.sysfs import Source, distinct, numbered, readable, word
 from edgeseg.boards.throttling import find_limiters
 
 _LIVE = Path("/")
@@ -159,7 +159,7 @@ def _clocks(root: Path) -> list[tuple[tuple[int, ...], Source]]:
 
 
 def _zones(root: Path) -> list[tuple[str, Source]]:
-    """Names and files of all that measures heat; names that occur twice get a number."""
+    """Names and files of all that measures heat."""
     found: list[tuple[str, Source | None]] = []
     for folder in numbered(root / "sys/class/thermal", "thermal_zone*"):
         kind = word(folder / "type")
@@ -168,12 +168,8 @@ def _zones(root: Path) -> list[tuple[str, Source]]:
     for folder in numbered(root / "sys/class/hwmon", "hwmon*"):
         if (name := word(folder / "name")) in _HWMON_ZONES:
             found += [(name, readable(path)) for path in numbered(folder, "temp*_input")]
-    zones: dict[str, Source] = {}
-    for name, source in found:
-        if source is not None:
-            twin = sum(1 for known in zones if known.split("#")[0] == name)
-            zones[f"{name}#{twin + 1}" if twin else name] = source
-    return list(zones.items())
+    there = [(name, source) for name, source in found if source is not None]
+    return list(zip(distinct(name for name, _ in there), (source for _, source in there), strict=True))
 
 
 def _celsius(source: Source) -> float | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from edgeseg.boards import checks_access
 from edgeseg.boards.detect import detect
 from edgeseg.boards.doctor import CHECKS, examine
 from edgeseg.boards.findings import (
@@ -260,6 +261,17 @@ def test_a_member_of_the_group_may(make: Make) -> None:
     gid = (machine.root / node).stat().st_gid
     member = replace(machine, process=replace(USER, gids=frozenset({gid})))
     assert found(member, "gpu-permission") is None
+
+
+def test_on_this_machine_the_kernel_says_who_may(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A desktop gives its user the GPU by an access list, which the mode of the file does not show."""
+    node = "dev/dri/renderD128"
+    machine = make("intel-n100", {**GROUPS, node: ""})
+    (machine.root / node).chmod(0o660)
+    monkeypatch.setattr(checks_access, "_LIVE", machine.root)
+    assert found(machine, "gpu-permission") is None, "its owner may"
+    monkeypatch.setattr(checks_access.os, "access", lambda path, bits, effective_ids: False)
+    assert found(machine, "gpu-permission") is not None
 
 
 def test_a_gpu_that_the_container_does_not_have(make: Make) -> None:

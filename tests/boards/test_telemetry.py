@@ -99,6 +99,24 @@ def test_energy_counters_give_the_mean_since_the_last_reading(plant: Plant, cloc
         assert telemetry.read().power_mw == 1000.0, "over both intervals"
 
 
+def test_two_sockets_have_a_core_each(plant: Plant, clock: list[float]) -> None:
+    def sockets(first: int, second: int) -> dict[str, str]:
+        files = {}
+        for name, energy in (("0", first), ("1", second)):
+            for zone, label in ((name, f"package-{name}"), (f"{name}:0", "core")):
+                folder = f"sys/class/powercap/intel-rapl:{zone}"
+                files |= {f"{folder}/name": label, f"{folder}/energy_uj": str(energy)}
+                files |= {f"{folder}/max_energy_range_uj": "262143328850"}
+        return files
+
+    with Telemetry(plant(sockets(0, 0))) as telemetry:
+        plant(sockets(2_000_000, 3_000_000))
+        clock[0] += 1
+        reading = telemetry.read()
+    assert reading.rails_mw == {"package-0": 2000.0, "core": 2000.0, "package-1": 3000.0, "core#2": 3000.0}
+    assert reading.power_mw == 5000.0
+
+
 def test_an_energy_counter_wraps_around(plant: Plant, clock: list[float]) -> None:
     with Telemetry(plant(rapl(9_000_000, largest=10_000_000))) as telemetry:
         plant(rapl(1_000_000, largest=10_000_000))
