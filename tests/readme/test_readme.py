@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,8 @@ import pytest
 
 from edgeseg import samples
 from edgeseg.cli import COMMANDS, main
+
+from ..command_lines import check_command_line
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -27,7 +28,7 @@ def command_lines() -> list[str]:
     for document in DOCUMENTS:
         for block in blocks(document, "sh"):
             joined = block.replace("\\\n", " ")
-            lines += [line for line in joined.splitlines() if line.startswith("edgeseg ")]
+            lines += [line for line in joined.splitlines() if re.match(r"edgeseg \w", line)]
     return lines
 
 
@@ -39,11 +40,7 @@ def epilogs() -> list[str]:
 
 @pytest.mark.parametrize("line", [*command_lines(), *epilogs()])
 def test_every_command_that_is_shown_exists_with_its_options(line: str) -> None:
-    name, *arguments = shlex.split(line, comments=True)[1:]
-    command = main.get_command(click.Context(main), name)
-    assert command is not None, line
-    parser = command.make_parser(click.Context(command))
-    parser.parse_args(arguments)  # raises NoSuchOption for an option that is not there
+    check_command_line(line)
 
 
 def test_the_readme_shows_commands() -> None:
