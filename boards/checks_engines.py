@@ -68,6 +68,20 @@ def broken_devices(machine: Machine) -> Iterable[Finding]:
                 )
 
 
+def unverified(machine: Machine) -> Iterable[Finding]:
+    """Devices that work here and that edgeseg's own tests never ran on."""
+    for state in machine.engines:
+        for device in state.devices:
+            if device.usable and not device.verified:
+                yield Finding(
+                    "unverified-device",
+                    Severity.NOTE,
+                    f"{state.name} runs on {device.name} here, which edgeseg was not verified on",
+                    "it ran the probe model right; its own tests never had this hardware",
+                    f"edgeseg verify BUNDLE --runtime {state.name} --device {device.name}",
+                )
+
+
 def glibc(machine: Machine) -> Iterable[Finding]:
     """A wheel that pip installs and the loader refuses."""
     found = re.match(r"glibc (\d+)\.(\d+)", machine.process.libc)

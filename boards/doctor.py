@@ -11,6 +11,7 @@ CHECKS: tuple[Callable[[Machine], Iterable[Finding]], ...] = (
     checks_engines.missing,
     checks_engines.broken,
     checks_engines.broken_devices,
+    checks_engines.unverified,
     checks_engines.glibc,
     checks_engines.tflite_numpy,
     checks_access.device_nodes,

@@ -52,12 +52,16 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class DeviceState:
-    """A device of an engine: whether the engine lists it, and whether it ran the probe model right."""
+    """A device of an engine: whether the engine lists it, and whether it ran the probe model right.
+
+    `verified` is False for devices that edgeseg's own tests never ran on.
+    """
 
     name: str
     listed: bool
     usable: bool
     reason: str = ""
+    verified: bool = True
 
 
 @dataclass(frozen=True, slots=True)

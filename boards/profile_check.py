@@ -65,6 +65,8 @@ def check_words(profile: Profile) -> None:
     """Raise ValueError for a runtime, device, precision, option, figure or unit that edgeseg does not know."""
     for number, engine in enumerate(profile.engines):
         _check_engine(engine, f"engines[{number}]")
+        if engine.runtime in [other.runtime for other in profile.engines[:number]]:
+            raise ValueError(f"engines[{number}] is a second {engine.runtime}, expected one with all its devices")
     for table, figures, known in (("figures", profile.figures, FIGURES), ("limits", profile.limits, LIMITS)):
         for name, figure in figures.items():
             check_word(name, known, "figure", f" in {table}")

@@ -13,7 +13,7 @@ pytest collects the inherited tests; nothing here imports pytest.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
@@ -27,6 +27,9 @@ from edgeseg.types import Array, Layout, Runtime, Session, TensorSpec
 PROBE = Path(samples.__file__).parent / "probe"
 """A tiny network as probe.onnx, probe.xml + probe.bin and probe.tflite, with input.npy and expected.npy (both NCHW)."""
 
+HALF_TOLERANCE = 0.01 * float(np.ptp(np.load(PROBE / "expected.npy")))
+"""What 10 bits of mantissa may change of the probe's output: a percent of its range, and far below any real fault."""
+
 
 class RuntimeConformance:
     """Subclass it, name a runtime and an artifact; override the rest where the defaults do not fit.
@@ -37,6 +40,8 @@ class RuntimeConformance:
         example: [1, C, H, W] float32, an input for it.
         expected: [1, K, h, w] float32, the output for `example`.
         tolerance: largest absolute difference from `expected`.
+        device: that the tests run on; "auto" for the best there is.
+        tolerances: of devices that compute in less than fp32: HALF_TOLERANCE is for fp16 and TF32.
         parses: False for a runtime that looks at no more than a file's beginning.
     """
 
@@ -45,6 +50,8 @@ class RuntimeConformance:
     example: ClassVar[Array] = np.load(PROBE / "input.npy")
     expected: ClassVar[Array] = np.load(PROBE / "expected.npy")
     tolerance: ClassVar[float] = 1e-5
+    device: ClassVar[str] = "auto"
+    tolerances: ClassVar[Mapping[str, float]] = {}
     parses: ClassVar[bool] = True
 
     def make_runtime(self) -> Runtime:
@@ -65,10 +72,10 @@ class RuntimeConformance:
             assert device == device.lower() != "auto"
             with self._load(device=device) as session:
                 assert session.device == device
-                self._assert_expected(self._run(session))
+                self._assert_expected(self._run(session), device)
 
     def test_auto_is_a_real_device(self) -> None:
-        with self._load() as session:
+        with self._load(device="auto") as session:
             assert session.device in self.make_runtime().devices()
 
     def test_specs_are_those_of_the_artifact(self) -> None:
@@ -248,8 +255,9 @@ class RuntimeConformance:
             assert session.execution() == execution
             self._assert_expected(self._run(session))
 
-    def _load(self, *, device: str = "auto", threads: int | None = 1) -> Session:
-        return self.make_runtime().load(self.artifact, device=device, threads=threads)
+    def _load(self, *, device: str | None = None, threads: int | None = 1) -> Session:
+        chosen = self.device if device is None else device
+        return self.make_runtime().load(self.artifact, device=chosen, threads=threads)
 
     def _run(self, session: Session, image: Array | None = None) -> Array:
         """The output in the artifact's own layout."""
@@ -263,11 +271,11 @@ class RuntimeConformance:
         assert set(feeds) == {spec.name for spec in session.inputs}
         return [feeds[spec.name] for spec in session.inputs]
 
-    def _assert_expected(self, output: Array) -> None:
-        expected = self.expected
+    def _assert_expected(self, output: Array, device: str = "") -> None:
+        expected, tolerance = self.expected, self.tolerances.get(device or self.device, self.tolerance)
         if output.shape != expected.shape:
             expected = expected.transpose(0, 2, 3, 1)
-        np.testing.assert_allclose(output, expected, rtol=0, atol=self.tolerance)
+        np.testing.assert_allclose(output, expected, rtol=0, atol=tolerance)
 
     def _assert_refused(self, path: Path) -> None:
         error = _assert_raises(InferenceError, lambda: self.make_runtime().load(path), path.name)

@@ -13,6 +13,7 @@ import numpy as np
 
 from edgeseg import plugins
 from edgeseg.bundle import open_bundle
+from edgeseg.engine_options import Plan
 from edgeseg.errors import BadInput, InferenceError, MissingDependency
 from edgeseg.golden import read_frame
 from edgeseg.runtimes.sandbox import Limits
@@ -34,6 +35,7 @@ class _Loader:
     threads: int | None
     isolate: bool | Limits
     self_test: bool
+    plan: Plan
 
     def __call__(self, runtime: str = "auto", precision: str | None = None, device: str = "auto") -> Segmenter:
         return load(
@@ -44,6 +46,7 @@ class _Loader:
             threads=self.threads,
             isolate=self.isolate,
             self_test=self.self_test,
+            plan=self.plan,
         )
 
 
@@ -55,6 +58,7 @@ def load_chain(
     isolate: bool | Limits = False,
     self_test: bool = True,
     trusted_keys: Keys | None = None,
+    plan: Plan = (),
 ) -> tuple[Segmenter, ...]:
     """Load the segmenters that a stream may need, the first choice first; the caller closes them.
 
@@ -68,6 +72,7 @@ def load_chain(
         self_test: whether each has to pass the golden frames. What fails is an error where it was asked for by name;
             else it is left out, with a warning in the log and the reason in `skipped` of the first segmenter.
         trusted_keys: as `open_bundle`.
+        plan: as `load`; without links it is the order of the chain too.
 
     Raises:
         BadInput: a link that is none.
@@ -78,7 +83,7 @@ def load_chain(
     if not isinstance(bundle, Bundle) or trusted_keys is not None:
         path = bundle.path if isinstance(bundle, Bundle) else bundle
         bundle = open_bundle(path, trusted_keys=trusted_keys)
-    loader = _Loader(bundle, threads, isolate, self_test)
+    loader = _Loader(bundle, threads, isolate, self_test, plan)
     with ExitStack() as stack:
         if links:
             wanted = [_parsed(link) for link in links]
@@ -100,8 +105,9 @@ def _parsed(link: str) -> tuple[str, str | None, str]:
 
 def _whatever_runs(loader: _Loader, stack: ExitStack) -> list[Segmenter]:
     skipped: dict[str, str] = {}
-    found = [_try(loader, stack, name, skipped) for name in plugins.ENGINES]
-    chain = _by_speed([segmenter for segmenter in found if segmenter], loader.bundle)
+    names = [choice.runtime for choice in loader.plan] or plugins.ENGINES
+    chain = [found for name in names if (found := _try(loader, stack, name, skipped))]
+    chain = chain if loader.plan else _by_speed(chain, loader.bundle)
     if not chain:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in skipped.items())
         raise InferenceError(f"nothing of {loader.bundle.path.name} runs here as it should ({reasons})")

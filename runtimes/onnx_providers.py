@@ -28,13 +28,13 @@ PROVIDERS = {
 # The engine's own error codes and where in its sources they come from; expressions and host names of CUDA's errors.
 NOISE = (
     r"\[ONNXRuntimeError\] : \d+ : \w+ : |/onnxruntime_src/\S+:\d+ .*?\) (?:\[with .*?\] )?|"
-    r" ; (?:GPU|hostname|file|line|expr)=[^;]*;?"
+    r" ; GPU=-?\d+ ; hostname=[^\n]*"
 )
 
 _WORKSPACE_MB = 1024
 _MB = 1 << 20
 _LIBRARY = re.compile(r"with error: ([^\n\x1b]+)")
-_VERSIONS = re.compile(r"Require (cuDNN [\w.*]+ and CUDA [\w.*]+)")
+_VERSIONS = re.compile(r"Require (cuDNN \S+ and CUDA [\d.]+\*)")
 _CUDA_FAILURE = re.compile(r"CUDA failure \d+: [^;\n]+")
 _OUT_OF_MEMORY = "CUDA failure 2:"
 _NO_TENSORRT = "Please install TensorRT libraries"

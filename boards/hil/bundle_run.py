@@ -77,6 +77,7 @@ class BundleRun:
         entry = connection.entry
         self._limits = limits or entry.limits or Limits()
         self._measures = measures or entry.measures or Measures()
+        self._profile = entry.profile
         folder = f"{entry.work}/{run_folder(candidate.digest)}"
         self._place = Place(folder, f"{folder}/bundle.edgeseg", f"{folder}/keys" if entry.trusted_keys else "")
         self._measured_s = 0.0
@@ -149,15 +150,17 @@ class BundleRun:
         self._finish("deploy", PASSED, "", start, None, None)
 
     def _verify(self, fitness: Fitness) -> tuple[str, str]:
-        jobs = [verify_job(self._place, group, self._measures) for group in fitness.plan.groups]
+        jobs = [verify_job(self._place, group, self._measures, self._profile) for group in fitness.plan.groups]
         return self._measure(jobs, lambda rows: judge_rows(rows["rows"]))
 
     def _warm_up(self, fitness: Fitness) -> tuple[str, str]:
-        jobs = [bench_job(self._place, group, self._measures, warm_up=True) for group in fitness.plan.groups]
+        jobs = [
+            bench_job(self._place, group, self._measures, self._profile, warm_up=True) for group in fitness.plan.groups
+        ]
         return self._measure(jobs, lambda rows: [])
 
     def _bench(self, fitness: Fitness) -> tuple[str, str]:
-        jobs = [bench_job(self._place, group, self._measures) for group in fitness.plan.groups]
+        jobs = [bench_job(self._place, group, self._measures, self._profile) for group in fitness.plan.groups]
         return self._measure(
             jobs, lambda result: judge_rows(result["rows"]) + judge_bench(result["rows"], self._limits)
         )
@@ -170,7 +173,7 @@ class BundleRun:
             why = "no artifact was measured" if golden else "the bundle has no golden frame to stream"
             return self._finish(SOAK, FAILED, why, time.monotonic(), None, None)
         frame = golden[0].frame.path.relative_to(self._candidate.bundle.path).as_posix()
-        job = soak_job(self._place, frame, row, self._measures, self._limits)
+        job = soak_job(self._place, frame, row, self._measures, self._limits, self._profile)
         return self._measure([job], lambda result: judge_soak(result, self._limits))
 
     def _measure(self, jobs: list[Job], judge: Callable[[dict[str, Any]], list[str]]) -> tuple[str, str]:

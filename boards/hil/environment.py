@@ -53,7 +53,7 @@ class Measures(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """What is measured, and for how long.
 
     Attributes:
-        threads: of each engine.
+        threads: of each engine; by default what the board's profile says, where its entry names one, else 1.
         runtimes: to measure; all that are on the board by default.
         warm_up_rounds: of a bench that does not count; 0 for none, else at least 2.
         bench_rounds, bench_repeats: as of `edgeseg bench`.
@@ -63,7 +63,7 @@ class Measures(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         timeout_s: of each step; the soak's own time comes on top.
     """
 
-    threads: int = 1
+    threads: int | None = None
     runtimes: tuple[str, ...] = ()
     warm_up_rounds: int = 2
     bench_rounds: int = 30

@@ -52,30 +52,34 @@ class Place:
         return ("--key", self.keys) if self.keys else ()
 
 
-def verify_job(place: Place, engines: Sequence[str], measures: Measures) -> Job:
-    """Run the golden frames on every artifact."""
+def verify_job(place: Place, engines: Sequence[str], measures: Measures, profile: str = "") -> Job:
+    """Run the golden frames on every artifact, as a profile of that name says."""
     result = f"{place.folder}/verify.json"
-    words = ("verify", place.bundle, *place.trust, *_runtimes(engines), "--threads", str(measures.threads))
+    words = ("verify", place.bundle, *place.trust, *_runtimes(engines), *_how(measures, profile))
     return Job(VERIFY, (*words, "--json", result), measures.timeout_s, (result,))
 
 
-def bench_job(place: Place, engines: Sequence[str], measures: Measures, *, warm_up: bool = False) -> Job:
+def bench_job(
+    place: Place, engines: Sequence[str], measures: Measures, profile: str = "", *, warm_up: bool = False
+) -> Job:
     """Measure every artifact; or do it in short, so that files are in memory and clocks are up when it counts."""
     step = WARM_UP if warm_up else BENCH
     result, samples = f"{place.folder}/{step}.json", f"{place.folder}/{step}.samples.json"
     rounds = measures.warm_up_rounds if warm_up else measures.bench_rounds
-    words = ("bench", place.bundle, *_runtimes(engines), "--threads", str(measures.threads), "--rounds", str(rounds))
+    words = ("bench", place.bundle, *_runtimes(engines), *_how(measures, profile), "--rounds", str(rounds))
     more = ("--repeats", str(measures.bench_repeats), "--json", result)
     files = (result,) if warm_up else (result, samples)
     return Job(step, (*words, *more, *(() if warm_up else ("--samples", samples))), measures.timeout_s, files)
 
 
-def soak_job(place: Place, frame: str, row: dict[str, Any], measures: Measures, limits: Limits) -> Job:
+def soak_job(
+    place: Place, frame: str, row: dict[str, Any], measures: Measures, limits: Limits, profile: str = ""
+) -> Job:
     """Stream a golden frame through the fastest artifact."""
     result = f"{place.folder}/soak.json"
     link = f"{row['runtime']}:{row['precision']}:{row['device']}"
     words = ["soak", place.bundle, f"{place.bundle}/{frame}", *place.trust, "--link", link]
-    words += ["--threads", str(measures.threads), "--minutes", f"{measures.soak_minutes:g}"]
+    words += [*_how(measures, profile), "--minutes", f"{measures.soak_minutes:g}"]
     words += ["--fps", f"{measures.soak_fps:g}", "--max-missed", str(limits.soak_missed)]
     words += ["--max-dropped", str(limits.soak_missed), "--max-drift", f"{limits.soak_drift_mib:g}"]
     if limits.soak_p999_ms is not None:
@@ -159,6 +163,12 @@ def _beyond(name: str, value: Any, limit: float | None, unit: str, most: bool) -
 
 def _name(row: dict[str, Any]) -> str:
     return f"{row.get('format')}-{row.get('precision')} on {row.get('runtime')}"
+
+
+def _how(measures: Measures, profile: str) -> tuple[str, ...]:
+    threads = measures.threads or (None if profile else 1)
+    named = ("--profile", profile) if profile else ()
+    return named if threads is None else (*named, "--threads", str(threads))
 
 
 def _runtimes(engines: Sequence[str]) -> tuple[str, ...]:

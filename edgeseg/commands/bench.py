@@ -20,10 +20,12 @@ from edgeseg.commands.measuring import (
     fill_execution,
     measuring_options,
 )
+from edgeseg.commands.profile_plan import planned, profile_option, unverified
 from edgeseg.commands.progress import progress
 from edgeseg.commands.rows import Report, fastest, intervals, print_rows, ratios
 from edgeseg.dataset import FrameFolder
 from edgeseg.durable import write_file
+from edgeseg.engine_options import Plan
 from edgeseg.errors import BadInput, EdgesegError
 from edgeseg.evidence import Latency
 from edgeseg.golden import read_frame
@@ -40,6 +42,7 @@ _TELEMETRY_HZ = 10.0
 )
 @click.argument("bundle", type=click.Path(path_type=Path))
 @measuring_options
+@profile_option
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--rounds", type=click.IntRange(2), default=30, show_default=True, help="Turns of each candidate.")
 @click.option(
@@ -52,6 +55,7 @@ def bench(
     split: str | None,
     runtimes: tuple[str, ...],
     device: str,
+    profile: str | None,
     threads: int,
     rounds: int,
     repeats: int,
@@ -79,6 +83,7 @@ def bench(
         json_path=json_path,
         source=source,
         options=options,
+        plan=planned(profile),
     )
 
 
@@ -97,13 +102,17 @@ def bench_bundle(
     json_path: Path | None = None,
     source: str | None = None,
     options: dict[str, Any] | None = None,
+    plan: Plan = (),
 ) -> int:
-    """Measure and print; the exit code is 1 where an artifact failed. The arguments are those of the command."""
+    """Measure and print; the exit code is 1 where an artifact failed. The arguments are those of the command.
+
+    `plan` is what --profile comes to.
+    """
     from edgeseg.boards.detect import describe
     from edgeseg.boards.sampler import Sampler
     from edgeseg.boards.telemetry import Telemetry
 
-    with load_candidates(bundle, runtimes, device, threads) as (candidates, missing):
+    with load_candidates(bundle, runtimes, device, threads, plan=plan) as (candidates, missing):
         report = Report(name or str(bundle.path), describe())
         baselines = torch_candidates(source, options or {}, bundle, threads) if source else []
         compare_candidates(bundle, candidates, baselines, report, data, split)
@@ -113,15 +122,15 @@ def bench_bundle(
             measure_latency(candidates, frames, rounds, repeats)
         report.telemetry = msgspec.to_builtins(sampler.summary())
         fill_execution(candidates)
-    measure_footprints(candidates, threads)
+    measure_footprints(candidates)
     report.rows += missing
     if json_path:
         report.write(json_path)
     if samples:
         write_samples(samples, candidates)
-    title = f"{bundle.manifest.name} on {report.board}, {threads} thread(s), against {report.reference}"
-    print_rows(title, report.rows)
-    for line in [*intervals(report.rows), *ratios(report.rows)]:
+    how = "as its profile says" if plan else f"{threads} thread(s)"
+    print_rows(f"{bundle.manifest.name} on {report.board}, {how}, against {report.reference}", report.rows)
+    for line in [*intervals(report.rows), *ratios(report.rows), *unverified(report.rows)]:
         click.echo(line)
     best = fastest(report.rows)
     if best is not None:
@@ -202,7 +211,7 @@ def _take_turn(candidate: Candidate, pixels: Array, frame: Frame, repeats: int) 
     candidate.total_seconds.append(perf_counter() - start)
 
 
-def measure_footprints(candidates: Sequence[Candidate], threads: int | None) -> None:
+def measure_footprints(candidates: Sequence[Candidate]) -> None:
     """Fill load time and peak memory, each from a fresh process."""
     from edgeseg.runtimes.footprint import measure_footprint
 
@@ -211,6 +220,6 @@ def measure_footprints(candidates: Sequence[Candidate], threads: int | None) -> 
         for candidate in measured:
             assert candidate.artifact is not None
             row = candidate.row
-            cost = measure_footprint(candidate.artifact, row.runtime, row.device, threads)
+            cost = measure_footprint(candidate.artifact, row.runtime, row.device, row.threads, candidate.options)
             row.load_ms, row.first_ms, row.peak_memory_mb = cost.load_ms, cost.first_ms, cost.peak_memory_mb
             advance()

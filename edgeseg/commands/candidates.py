@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from edgeseg import plugins
 from edgeseg.commands.rows import Row
+from edgeseg.engine_options import Options, Plan, choice_of
 from edgeseg.errors import BadInput, InferenceError, MissingDependency
 from edgeseg.parity import Comparison, RunLogits, nchw_runner
 from edgeseg.preprocess import area_of, to_input, to_mask
+from edgeseg.runtimes.choice import fitting
 from edgeseg.runtimes.opening import open_session
 from edgeseg.types import Array, Artifact, Bundle, Frame, Mask, Preprocess, Session
 
@@ -37,6 +39,7 @@ class Candidate:
         run: pixels to logits.
         preprocess: what happens to a frame before it.
         artifact, session: None for a torch source.
+        options: that its engine was given.
         comparison: with the source's results, frame by frame.
         scores: against the references of the folder, frame by frame.
         seconds: of `run` alone, one a timed call.
@@ -48,6 +51,7 @@ class Candidate:
     preprocess: Preprocess
     artifact: Artifact | None = None
     session: Session | None = None
+    options: Options = field(default_factory=dict)
     comparison: Comparison = field(default_factory=Comparison)
     scores: list[FrameScore] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
@@ -66,16 +70,22 @@ class Candidate:
 
 @contextlib.contextmanager
 def load_candidates(
-    bundle: Bundle, runtimes: Sequence[str], device: str, threads: int | None, isolate: bool = False
+    bundle: Bundle,
+    runtimes: Sequence[str],
+    device: str,
+    threads: int | None,
+    isolate: bool = False,
+    plan: Plan = (),
 ) -> Iterator[tuple[list[Candidate], list[Row]]]:
     """Every artifact on every runtime that reads its format.
 
     Args:
         bundle: an opened bundle.
-        runtimes: names; all engines where empty, and then one that is not installed is no error.
+        runtimes: names; all engines (of the plan) where empty, and then one that is not installed is no error.
         device: of the runtimes, or "auto".
         threads: CPU threads, None for the engines' own choice.
         isolate: whether each gets a process of its own.
+        plan: which engines with which artifacts, and how.
 
     Yields:
         The loaded candidates, and a row with the reason for each pair that could not be loaded.
@@ -83,9 +93,9 @@ def load_candidates(
     candidates: list[Candidate] = []
     missing: list[Row] = []
     with contextlib.ExitStack() as stack:
-        for row, artifact in candidate_rows(bundle, runtimes, device, threads):
+        for row, artifact in candidate_rows(bundle, runtimes, device, threads, plan):
             try:
-                candidates.append(load_candidate(stack, bundle, artifact, row, isolate))
+                candidates.append(load_candidate(stack, bundle, artifact, row, isolate, plan))
             except (InferenceError, MissingDependency) as error:
                 if runtimes:
                     raise
@@ -97,31 +107,39 @@ def load_candidates(
 
 
 def candidate_rows(
-    bundle: Bundle, runtimes: Sequence[str], device: str, threads: int | None
+    bundle: Bundle, runtimes: Sequence[str], device: str, threads: int | None, plan: Plan = ()
 ) -> Iterator[tuple[Row, Artifact]]:
-    """An empty row for each artifact on each runtime that reads its format; all engines where `runtimes` is empty."""
-    for name in runtimes or plugins.ENGINES:
-        runtime = plugins.runtime(name)
-        for artifact in bundle.artifacts:
-            if artifact.format in runtime.formats:
-                size_mb = artifact.size_bytes / 1e6
-                yield Row(artifact.format, artifact.precision, name, device, threads, size_mb=size_mb), artifact
+    """An empty row for each artifact on each runtime that reads its format.
+
+    Where `runtimes` is empty these are the engines of the plan, and without one all.
+    """
+    for name in runtimes or [choice.runtime for choice in plan] or plugins.ENGINES:
+        choice = choice_of(plan, name)
+        for artifact in fitting(bundle, choice):
+            size_mb = artifact.size_bytes / 1e6
+            cores = choice.threads or threads
+            yield Row(artifact.format, artifact.precision, name, device, cores, size_mb=size_mb), artifact
 
 
 def load_candidate(
-    stack: contextlib.ExitStack, bundle: Bundle, artifact: Artifact, row: Row, isolate: bool = False
+    stack: contextlib.ExitStack,
+    bundle: Bundle,
+    artifact: Artifact,
+    row: Row,
+    isolate: bool = False,
+    plan: Plan = (),
 ) -> Candidate:
     """Load an artifact on the runtime and device of its row, for as long as `stack` lives.
 
     Raises:
         InferenceError, MissingDependency: as `edgeseg.runtimes.opening.open_session`.
     """
-    session = stack.enter_context(
-        open_session(bundle, artifact, row.runtime, device=row.device, threads=row.threads, isolate=isolate)
-    )
+    choice = choice_of(plan, row.runtime)
+    told: dict[str, Any] = {"device": row.device, "threads": row.threads, "isolate": isolate, "choice": choice}
+    session = stack.enter_context(open_session(bundle, artifact, row.runtime, **told))
     row.device = session.device
     run = nchw_runner(session.run, session.inputs, session.outputs)
-    return Candidate(row, run, bundle.preprocess, artifact, session)
+    return Candidate(row, run, bundle.preprocess, artifact, session, choice.options)
 
 
 def unloaded(row: Row, error: Exception) -> Row:

@@ -48,7 +48,13 @@ def probe(name: str) -> dict[str, Any]:
     except (InferenceError, ImportError) as error:
         return {"version": None, "reason": " ".join(f"{type(error).__name__}: {error}".split()), "devices": []}
     devices = [
-        {"name": p.name, "listed": runtime._obstacle(p.name) is None, "usable": p.usable, "reason": p.reason}
+        {
+            "name": p.name,
+            "listed": runtime._obstacle(p.name) is None,
+            "usable": p.usable,
+            "reason": p.reason,
+            "verified": p.verified,
+        }
         for p in proofs
     ]
     return {"version": version, "reason": "", "devices": devices}

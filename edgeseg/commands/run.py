@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from edgeseg.bundle import open_bundle
 from edgeseg.commands.isolation import isolate_option
+from edgeseg.commands.profile_plan import planned, profile_option
 from edgeseg.commands.progress import progress
 from edgeseg.commands.ranges import SMOOTHING
 from edgeseg.commands.run_output import (
@@ -52,6 +53,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--runtime", type=click.Choice(["auto", *RUNTIMES]), default="auto", show_default=True, help="Engine.")
 @click.option("--device", default="auto", show_default=True, metavar="NAME", help="A device of the engine.")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, metavar="N", help="CPU threads.")
+@profile_option
 @click.option("--precision", type=click.Choice([str(p) for p in Precision]), help="Only artifacts of this precision.")
 @isolate_option(False, "Run the engine in a process of its own, in a sandbox; off by default.")
 @click.option("--strict", is_flag=True, help="Fail where the engine uses another device or precision, or falls back.")
@@ -75,6 +77,7 @@ def run(
     runtime: str,
     device: str,
     threads: int,
+    profile: str | None,
     precision: str | None,
     isolate: bool,
     strict: bool,
@@ -118,6 +121,7 @@ def run(
             isolate=isolate,
             strict=strict,
             self_test=self_test,
+            plan=planned(profile),
         ) as segmenter,
     ):
         wanted = replace(wanted, algorithm=_algorithm(opened.manifest.name, segmenter, smoothing))

@@ -11,6 +11,7 @@ import click
 
 from edgeseg.commands.isolation import isolate_option
 from edgeseg.commands.keys import key_option
+from edgeseg.commands.profile_plan import profile_option
 from edgeseg.commands.ranges import POSITIVE
 from edgeseg.plugins import RUNTIMES
 from edgeseg.types import Precision
@@ -30,6 +31,7 @@ class StreamRequest:
     isolate: bool
     real_time: bool
     trusted: tuple[Path, ...]
+    profile: str | None = None
 
 
 def stream_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -77,6 +79,7 @@ def stream_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--rt", "real_time", is_flag=True, help="Real-time scheduling and locked memory, as far as permitted."
         ),
         key_option,
+        profile_option,
     )
     for option in reversed(options):
         command = option(command)

@@ -16,6 +16,7 @@ import click
 from edgeseg.boards.detect import describe
 from edgeseg.bundle import open_bundle
 from edgeseg.commands.end_signals import EndSignals
+from edgeseg.commands.profile_plan import planned
 from edgeseg.commands.stream_options import StreamRequest
 from edgeseg.frames import FrameSource
 from edgeseg.types import Bundle
@@ -131,11 +132,17 @@ def open_setup(stack: ExitStack, request: StreamRequest, *, loop: bool, lossless
     # Results and summary say what the log would.
     logging.getLogger("edgeseg").addHandler(logging.NullHandler())
     opened = open_bundle(request.bundle, trusted_keys=request.trusted or None)
+    plan = planned(request.profile)
     source, live = _open_source(stack, request, loop=loop, lossless=lossless)
     # Before the engines, so that those in processes of their own inherit it.
     real_time = stack.enter_context(realtime.apply()) if request.real_time else None
     chain = load_chain(
-        opened, request.links, threads=request.threads, isolate=request.isolate, self_test=request.self_test
+        opened,
+        request.links,
+        threads=request.threads,
+        isolate=request.isolate,
+        self_test=request.self_test,
+        plan=plan,
     )
     for segmenter in chain:
         stack.enter_context(segmenter)

@@ -16,6 +16,7 @@ from edgeseg.commands.measuring import (
     measuring_options,
     self_test_candidates,
 )
+from edgeseg.commands.profile_plan import planned, profile_option, unverified
 from edgeseg.commands.rows import Report, findings, intervals, print_rows, untested
 from edgeseg.errors import BadInput
 from edgeseg.keys import now
@@ -29,6 +30,7 @@ from edgeseg.trust import check_current, trusted_keys
 @click.argument("bundle", type=click.Path(path_type=Path))
 @key_option
 @measuring_options
+@profile_option
 @click.option("--threads", type=click.IntRange(1), help="CPU threads; the engines' own choice by default.")
 @isolate_option(None, "Run each engine in a process of its own; by default where no trusted key signed BUNDLE.")
 def verify(
@@ -38,6 +40,7 @@ def verify(
     split: str | None,
     runtimes: tuple[str, ...],
     device: str,
+    profile: str | None,
     threads: int | None,
     json_path: Path | None,
     source: str | None,
@@ -60,7 +63,8 @@ def verify(
         click.echo(f"{bundle}: {describe_signer(opened.signer)}")
     if source and not data:
         raise BadInput("--source needs --data: the golden frames already have the source's results")
-    with load_candidates(opened, runtimes, device, threads, isolated(isolate, opened)) as (candidates, missing):
+    apart, plan = isolated(isolate, opened), planned(profile)
+    with load_candidates(opened, runtimes, device, threads, apart, plan) as (candidates, missing):
         report = Report(str(bundle), describe())
         baselines = torch_candidates(source, options, opened, threads) if source else []
         compare_candidates(opened, candidates, baselines, report, data, split)
@@ -69,7 +73,7 @@ def verify(
     if json_path:
         report.write(json_path)
     print_rows(f"{opened.manifest.name}: against {report.reference}", report.rows)
-    for line in (*findings(report.rows), *intervals(report.rows)):
+    for line in (*findings(report.rows), *intervals(report.rows), *unverified(report.rows)):
         click.echo(line)
     if data and (gaps := untested(report.rows)):
         click.echo(gaps)

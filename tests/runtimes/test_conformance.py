@@ -8,18 +8,20 @@ import numpy as np
 
 from edgeseg.runtimes.isolated import IsolatedSession, IsolatedWorker
 from edgeseg.runtimes.litert_runtime import LiteRtRuntime
-from edgeseg.testing import PROBE, RuntimeConformance
+from edgeseg.testing import HALF_TOLERANCE, PROBE, RuntimeConformance
 from edgeseg.types import Model
 
 
 class TestOnnxRuntime(RuntimeConformance):
     runtime_name = "onnxruntime"
     artifact = PROBE / "probe.onnx"
+    tolerances = {"tensorrt": HALF_TOLERANCE, "cuda": 1e-4}
 
 
 class TestOpenVino(RuntimeConformance):
     runtime_name = "openvino"
     artifact = PROBE / "probe.xml"
+    tolerances = {"npu": HALF_TOLERANCE, "gpu": 1e-4}
 
 
 class TestLiteRt(RuntimeConformance):
