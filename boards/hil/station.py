@@ -143,9 +143,12 @@ def read_record(path: Path) -> Record:
         raise BadInput(f"{path} is not a station record, expected JSON Lines that begin with a run")
     if first.get("schema") != SCHEMA:
         raise BadInput(f"{path} has schema {first.get('schema')}, this edgeseg reads {SCHEMA}: upgrade edgeseg")
-    digests = {bundle["name"]: bundle["digest"] for bundle in first["bundles"]}
-    digests |= {event["bundle"]: event["digest"] for event in events if event["event"] == "bundle"}
-    return Record(first["run"], digests, tuple(first["boards"]), events, torn)
+    try:
+        digests = {bundle["name"]: bundle["digest"] for bundle in first["bundles"]}
+        digests |= {event["bundle"]: event["digest"] for event in events if event["event"] == "bundle"}
+        return Record(first["run"], digests, tuple(first["boards"]), events, torn)
+    except (KeyError, TypeError) as error:
+        raise BadInput(f"{path} is damaged: its boards and bundles are not named as docs/hil.md says") from error
 
 
 def check_same(record: Record, path: Path, digests: Mapping[str, str], boards: Sequence[str]) -> None:

@@ -27,7 +27,7 @@ def _of_boards(comparison: Comparison) -> Iterator[str]:
         yield f"{labels} never answered: nothing is known of what is there."
     for labels, emulated in _alike(comparison.boards, lambda board: board.emulated):
         yield (
-            f"Emulated, no hardware (limits by {emulated}): {labels}. Masks and their accuracy carry over to a board "
+            f"Emulated, no hardware ({emulated}): {labels}. Masks and their accuracy carry over to a board "
             "of that processor and those engines; latency, memory and soak say nothing of any."
         )
     for labels, silent in _alike(comparison.boards, lambda board: _silent(own[board.label])):
@@ -96,7 +96,7 @@ def _of_records(comparison: Comparison) -> Iterator[str]:
         if record.torn:
             lines = "a line that is" if record.torn == 1 else f"{record.torn} lines that are"
             yield f"The record of run {record.run} has {lines} no event, and that nobody can read."
-    unsigned = [bundle.label for bundle in comparison.bundles if not bundle.key_ids]
+    unsigned = [bundle.label for bundle in comparison.bundles if bundle.key_ids == ()]
     if unsigned:
         yield f"Nobody signed {_listed(unsigned)}."
     signed = [bundle.label for bundle in comparison.bundles if bundle.key_ids]

@@ -73,14 +73,14 @@ class BundleSeen(msgspec.Struct, frozen=True, kw_only=True):
         name: in the records.
         digest: SHA-256 of its manifest.
         files: SHA-256 of every file of its artifacts, by path.
-        key_ids: of the keys that signed it.
+        key_ids: of the keys that signed it; None where that is not on record.
     """
 
     label: str
     name: str
     digest: str
     files: dict[str, str]
-    key_ids: tuple[str, ...]
+    key_ids: tuple[str, ...] | None
 
 
 class StepDone(msgspec.Struct, frozen=True, kw_only=True):
@@ -188,7 +188,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def counts(self) -> bool:
-        """Whether its figures do: not where it ended by an error or not at all, when the board was not looked at after."""
+        """Whether its figures do: not of what ended by an error or not at all, the board may have changed."""
         return self.status in (PASSED, FAILED)
 
     @property

@@ -139,26 +139,30 @@ class Soak(msgspec.Struct, frozen=True, kw_only=True):
     reason: str | None = None
 
 
+class AskedLimits(Limits, frozen=True, kw_only=True, forbid_unknown_fields=False):
+    """Limits of a run, which may have been of a later edgeseg."""
+
+
+class AskedMeasures(Measures, frozen=True, kw_only=True, forbid_unknown_fields=False):
+    """Measures of a run, which may have been of a later edgeseg."""
+
+
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """A board as the environment of the run had it."""
 
     name: str
     transport: str = ""
-    profile: str = ""
-    host: str = ""
-    limits: Limits | None = None
-    measures: Measures | None = None
-    trusted_keys: tuple[str, ...] = ()
+    limits: AskedLimits | None = None
+    measures: AskedMeasures | None = None
 
 
 class RunBundle(msgspec.Struct, frozen=True, kw_only=True):
-    """A bundle as the run had it: SHA-256 of every file of its artifacts, ids of the keys that signed it."""
+    """A bundle as the run had it: SHA-256 of every file of its artifacts, ids of the keys that signed it, if known."""
 
     name: str
     digest: str
-    path: str = ""
     files: dict[str, str] = {}
-    key_ids: tuple[str, ...] = ()
+    key_ids: tuple[str, ...] | None = None
 
 
 class Runner(msgspec.Struct, frozen=True, kw_only=True):
@@ -251,16 +255,21 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Fit(msgspec.Struct, frozen=True, kw_only=True):
-    """How the board was to run a bundle; engines left out, with the reason."""
+    """How the board was to run a bundle; engines left out, with the reason; limits and measures of this time."""
 
     plan: str = ""
     left_out: dict[str, str] = {}
+    limits: AskedLimits | None = None
+    measures: AskedMeasures | None = None
 
 
 class BundleEnd(msgspec.Struct, frozen=True, kw_only=True):
-    """A `bundle` event."""
+    """A `bundle` event; `artifacts` are SHA-256 by file."""
 
     at: str
+    bundle: str
+    digest: str
+    artifacts: dict[str, str] = {}
     status: Literal["passed", "failed", "refused", "error"]
     reason: str = ""
 

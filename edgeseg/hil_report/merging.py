@@ -112,7 +112,10 @@ class _Bundles:
     """Bundles of all runs: one manifest and one set of files under a name."""
 
     def __init__(self, runs: Sequence[RunRead]) -> None:
-        self._seen = {_bundle_key(bundle): bundle for run in runs for bundle in run.bundles.values()}
+        self._seen: dict[Key, RunBundle] = {}
+        for bundle in (bundle for run in runs for bundle in run.bundles.values()):
+            known = self._seen.get(key := _bundle_key(bundle))
+            self._seen[key] = bundle if known is None or known.key_ids is None else known
         self._labels = _labels(self._seen)
 
     def label(self, bundle: RunBundle) -> str:
@@ -150,14 +153,11 @@ def _labels(keys: Iterable[Key]) -> dict[Key, str]:
 def _results(runs: Sequence[RunRead], boards: _Boards, bundles: _Bundles) -> Iterator[Result]:
     for run in runs:
         for board in run.boards.values():
-            for digest in board.tried:
-                bundle = run.bundles.get(digest)
-                if bundle is None:
-                    raise BadInput(
-                        f"{run.file.path} is damaged: {board.name} has a bundle "
-                        f"{digest[:_SHORT]!r} that the run does not name"
-                    )
-                yield result_of(run, board, digest, (boards.label(board), bundles.label(bundle)))
+            for digest, tried in board.tried.items():
+                if digest not in run.bundles:
+                    raise BadInput(f"{run.file.path} is damaged: nothing names the bundle {digest[:_SHORT]!r}")
+                labels = boards.label(board), bundles.label(run.bundles[digest])
+                yield from (result_of(run, board, one, labels) for one in tried)
 
 
 def _newest(results: Iterable[Result]) -> tuple[list[Result], list[Result]]:

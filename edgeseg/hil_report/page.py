@@ -113,7 +113,7 @@ def _drawings(comparison: Comparison, bundle: str) -> dict[str, Markup]:
     timed = [(r.board, f) for r in comparison.of_bundle(bundle) for f in r.figures if f.samples_ms]
     scale = Scale.of([sample for _, figures in timed for sample in figures.samples_ms])
     if scale is None:
-        return {}
+        return {"axis": Markup("")}
     drawn = {
         f"{board} {f.name}": Markup(distribution(f"{f.name} of {board}", f.samples_ms, scale)) for board, f in timed
     }

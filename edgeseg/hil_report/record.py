@@ -32,9 +32,16 @@ _ROUNDED_MS = 2e-5  # bench writes samples with five decimals
 
 @dataclass(slots=True)
 class Tried:
-    """A bundle on a board, as far as the record goes."""
+    """A bundle on a board, once, as far as the record goes.
+
+    Attributes:
+        at: of the last that was written of it.
+        tries: how often it was begun.
+        again: whether a runner went on with it after its end: what was done of it counts on.
+    """
 
     at: str = ""
+    again: bool = False
     tries: int = 0
     steps: dict[str, typed.Step] = field(default_factory=dict)
     fit: typed.Fit = field(default_factory=typed.Fit)
@@ -52,7 +59,7 @@ class BoardRun:
         seen, facts: what it said of itself, and when; None where it never answered.
         where: as it was connected to.
         entry: as the environment had it.
-        tried: by digest of the bundle.
+        tried: by digest of the bundle, the last one last.
     """
 
     name: str
@@ -60,7 +67,7 @@ class BoardRun:
     facts: typed.Facts | None = None
     where: str = ""
     entry: Entry | None = None
-    tried: dict[str, Tried] = field(default_factory=dict)
+    tried: dict[str, list[Tried]] = field(default_factory=dict)
 
     @property
     def machine(self) -> str:
@@ -81,7 +88,7 @@ class RunRead:
     @property
     def finished(self) -> bool:
         """Whether anything came to an end."""
-        return any(tried.end for board in self.boards.values() for tried in board.tried.values())
+        return any(tried[-1].end for board in self.boards.values() for tried in board.tried.values())
 
 
 def read_run(path: Path) -> RunRead:
@@ -138,6 +145,8 @@ class _Reader:
         for name in run.boards:
             board = self._boards.setdefault(name, BoardRun(name))
             board.entry = entries.get(name, board.entry)
+            for tried in board.tried.values():
+                tried[-1].again = True
 
     def _of_board(self, event: dict[str, Any], kind: str, number: int) -> None:
         board = self._boards.setdefault(event["board"], BoardRun(event["board"]))
@@ -151,7 +160,7 @@ class _Reader:
             board.facts = take(event.get("facts"), typed.Facts, self._path, number, "board")
             board.seen = str(event.get("at", ""))
         elif isinstance(digest := event.get("digest"), str):
-            self._of_bundle(board.tried.setdefault(digest, Tried()), event, kind, number, board.entry)
+            self._of_bundle(_current(board.tried.setdefault(digest, [])), event, kind, number, board.entry)
 
     def _of_bundle(self, tried: Tried, event: dict[str, Any], kind: str, number: int, entry: Entry | None) -> None:
         tried.at, tried.entry = str(event.get("at", "")), entry
@@ -164,7 +173,9 @@ class _Reader:
         elif kind == "cost":
             tried.cost = self._as(event, typed.Cost, number)
         elif kind == "bundle":
-            tried.end = self._as(event, typed.BundleEnd, number)
+            tried.end = end = self._as(event, typed.BundleEnd, number)
+            named = RunBundle(name=end.bundle, digest=end.digest, files=end.artifacts)
+            self._bundles.setdefault(end.digest, named)
 
     def _incident(self, event: dict[str, Any], kind: str, number: int) -> Incident:
         run = self._first.run if self._first else ""
@@ -179,13 +190,20 @@ class _Reader:
         return take(event, kind, self._path, number, str(event["event"]))
 
 
-def result_of(run: RunRead, board: BoardRun, digest: str, labels: tuple[str, str]) -> Result:
+def _current(tried: list[Tried]) -> Tried:
+    """The one that goes on: a new one where the last came to its end, unless a runner went on with that."""
+    if not tried or (tried[-1].end and not tried[-1].again):
+        tried.append(Tried())
+    tried[-1].end, tried[-1].again = None, False
+    return tried[-1]
+
+
+def result_of(run: RunRead, board: BoardRun, tried: Tried, labels: tuple[str, str]) -> Result:
     """What came of a bundle on a board, under their labels in the report.
 
     Raises BadInput where the result of a step is damaged.
     """
-    tried = board.tried[digest]
-    entry = tried.entry
+    asked = tried.entry or Entry(name=board.name)
     bench, verify = (_measured(run, tried, step) for step in (BENCH, VERIFY))
     measured = bench or verify or typed.Measurement()
     return Result(
@@ -203,8 +221,8 @@ def result_of(run: RunRead, board: BoardRun, digest: str, labels: tuple[str, str
         cost=tried.cost,
         plan=tried.fit.plan,
         left_out=tried.fit.left_out,
-        limits=entry.limits if entry else None,
-        measures=entry.measures if entry else None,
+        limits=tried.fit.limits or asked.limits,
+        measures=tried.fit.measures or asked.measures,
         tries=tried.tries,
         conditions=_conditions(board.facts, run.file.edgeseg),
     )

@@ -193,7 +193,7 @@ def fingerprint(board: Board) -> list[tuple[str, str]]:
         ("Machine", told.description),
         ("Model", found.model),
         ("Profile", found.profile),
-        ("Kind", f"emulated, limits by {board.emulated}" if board.emulated else "not marked as emulated"),
+        ("Kind", f"emulated: {board.emulated}" if board.emulated else "not marked as emulated"),
         ("Processor", found.cpu_model),
         ("Cores", _joined(found.cores, None if quota is None else f"of which {quota:g} at most by control group")),
         ("Memory", None if found.memory_bytes is None else f"{found.memory_bytes / 2**20:,.0f} MiB"),
