@@ -26,12 +26,12 @@ import numpy as np
 from edgeseg import open_bundle, plugins
 from edgeseg.boards.aarch64.board import open_board
 from edgeseg.errors import EdgesegError
-from edgeseg.preprocess import to_input, to_mask
+from edgeseg.plugins import ENGINE_OF
+from edgeseg.preprocess import area_of, to_input, to_mask
 from edgeseg.resize import resize_exactly
 from edgeseg.scan_area import find_area
-from edgeseg.types import Bundle, Format, Interpolation, ScanArea
+from edgeseg.types import Bundle, Interpolation, ScanArea
 
-RUNTIMES = {Format.TFLITE: "litert", Format.ONNX: "onnxruntime", Format.OPENVINO: "openvino"}
 FRAMES = [
     *((1, 1), (1, 7), (7, 1), (2, 2), (3, 5), (17, 31), (33, 1024), (64, 64), (100, 300), (128, 128), (255, 257)),
     *((256, 256), (480, 640), (512, 512), (540, 800), (720, 960), (768, 768), (1080, 776)),
@@ -86,15 +86,17 @@ def side(task: Found) -> None:
 def _masks(bundle: Bundle, frames: list[np.ndarray]) -> Found:
     found: dict[str, Any] = {}
     for artifact in bundle.artifacts:
-        key = f"artifact/{artifact.name} on {RUNTIMES[artifact.format]}"
+        engine = ENGINE_OF[artifact.format]
+        key = f"artifact/{artifact.name} on {engine}"
         try:
-            with plugins.runtime(RUNTIMES[artifact.format]).load(artifact.path, threads=1) as session:
+            with plugins.runtime(engine).load(artifact.path, threads=1) as session:
                 source, sink = session.inputs[0], session.outputs[0]
                 for index, frame in enumerate(frames):
-                    image = to_input(frame, bundle.preprocess, source.layout)
+                    area = area_of(frame, bundle.preprocess)
+                    image = to_input(frame, bundle.preprocess, source.layout, area=area)
                     logits = np.array(session.run({source.name: image})[sink.name])
                     found[f"{key}/logits/{index}"] = logits
-                    found[f"{key}/mask/{index}"] = to_mask(logits, frame.shape, sink.layout)
+                    found[f"{key}/mask/{index}"] = to_mask(logits, frame.shape, sink.layout, area=area)
         except EdgesegError as error:
             found[f"{key}/error"] = str(error)
     return found

@@ -23,72 +23,61 @@ from edgeseg.evidence import Gates, Parity
 from edgeseg.gates import judge, judge_task
 from edgeseg.parity import Comparison, ReferenceFrame, RunLogits, nchw_runner, reference_frame
 from edgeseg.plugins import ENGINES, runtime
-from edgeseg.preprocess import to_input, to_mask
+from edgeseg.preprocess import area_of, to_input, to_mask
 from edgeseg.runtimes.opening import open_session
-from edgeseg.types import Array, Bundle, Format, Frame, Mask, Precision, Preprocess
+from edgeseg.types import Array, Box, Bundle, Format, Frame, Precision, Preprocess
 
-Segment = Callable[[Frame, Preprocess, RunLogits], tuple[Array, Mask]]
+Feed = Callable[[Frame, Preprocess, Box | None], Array]
 TINT = (1.0, 0.9, 0.7)
 WEIGHTS = (0.6, 0.3, 0.1)
 
 
-def clean(frame: Frame, preprocess: Preprocess, run: RunLogits) -> tuple[Array, Mask]:
+def clean(frame: Frame, preprocess: Preprocess, area: Box | None) -> Array:
     """As edgeseg does it."""
-    logits = run(to_input(frame, preprocess))
-    return logits, to_mask(logits, frame.shape)
+    return to_input(frame, preprocess, area=area)
 
 
-def half_pixel(frame: Frame, preprocess: Preprocess, run: RunLogits) -> tuple[Array, Mask]:
+def half_pixel(frame: Frame, preprocess: Preprocess, area: Box | None) -> Array:
     """A resize that takes the corner of a pixel for its centre: pixel x of the input is x * scale of the frame."""
+    if area is not None:
+        frame = frame[area.top : area.top + area.height, area.left : area.left + area.width]
     scale_y, scale_x = frame.shape[0] / preprocess.height, frame.shape[1] / preprocess.width
     matrix = np.array([[scale_x, 0, 0], [0, scale_y, 0]], np.float32)
     size = (preprocess.width, preprocess.height)
     image = cv2.warpAffine(
         frame, matrix, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE
     )
-    logits = run(image.astype(np.float32)[None, None])
-    return logits, to_mask(logits, frame.shape)
+    return image.astype(np.float32)[None, None]
 
 
-def scaled(factor: float) -> Segment:
+def scaled(factor: float) -> Feed:
     """The only channel of a gray network, by a wrong factor."""
-
-    def segment(frame: Frame, preprocess: Preprocess, run: RunLogits) -> tuple[Array, Mask]:
-        logits = run(to_input(frame, preprocess) * np.float32(factor))
-        return logits, to_mask(logits, frame.shape)
-
-    return segment
+    return lambda frame, preprocess, area: clean(frame, preprocess, area) * np.float32(factor)
 
 
-def swapped_colours(frame: Frame, preprocess: Preprocess, run: RunLogits) -> tuple[Array, Mask]:
+def swapped_colours(frame: Frame, preprocess: Preprocess, area: Box | None) -> Array:
     """BGR for RGB: a tinted frame into a network whose first layer weighs the channels 0.6, 0.3 and 0.1."""
-    channels = to_input(frame, preprocess) * np.array(TINT, np.float32)[None, :, None, None]
+    channels = clean(frame, preprocess, area) * np.array(TINT, np.float32)[None, :, None, None]
     right = sum(w * t for w, t in zip(WEIGHTS, TINT, strict=True))
     weights = np.array(WEIGHTS[::-1], np.float32)[None, :, None, None] / np.float32(right)
-    logits = run((channels * weights).sum(1, keepdims=True, dtype=np.float32))
-    return logits, to_mask(logits, frame.shape)
+    return (channels * weights).sum(1, keepdims=True, dtype=np.float32)
 
 
-def transposed(frame: Frame, preprocess: Preprocess, run: RunLogits) -> tuple[Array, Mask]:
-    """Columns for rows on the way in."""
-    logits = run(np.ascontiguousarray(to_input(frame, preprocess).transpose(0, 1, 3, 2)))
-    return logits, to_mask(logits, frame.shape)
+def transposed(frame: Frame, preprocess: Preprocess, area: Box | None) -> Array:
+    """Columns for rows on the way in: the bytes in that order, whatever the sides are."""
+    pixels = clean(frame, preprocess, area)
+    return np.ascontiguousarray(pixels.transpose(0, 1, 3, 2)).reshape(pixels.shape)
 
 
-def flipped(frame: Frame, preprocess: Preprocess, run: RunLogits) -> tuple[Array, Mask]:
-    """The mask, left for right; the logits are right."""
-    logits, mask = clean(frame, preprocess, run)
-    return logits, np.ascontiguousarray(mask[:, ::-1])
-
-
-CASES: dict[str, Segment] = {
+FLIPPED = "flipped mask"  # left for right; the logits are right
+CASES: dict[str, Feed] = {
     "clean": clean,
     "half-pixel shift": half_pixel,
     "scale x 0.9": scaled(0.9),
     "scale x 0.5": scaled(0.5),
     "BGR for RGB": swapped_colours,
     "transposed": transposed,
-    "flipped mask": flipped,
+    FLIPPED: clean,
 }
 
 
@@ -122,9 +111,11 @@ def measure(bundle: Bundle, source: Bundle, data: Path, split: str | None) -> di
         cases = CASES if source is bundle else {"against the source": clean}
         comparisons = {(name, case): Comparison(offset) for name in runs for case in cases}
         for reference in references(data, split, bundle, reference_run(source, stack)):
-            for name, case in comparisons:
-                logits, mask = cases[case](reference.frame, bundle.preprocess, runs[name])
-                comparisons[name, case].add(reference, logits, mask)
+            frame, area = reference.frame, area_of(reference.frame, bundle.preprocess)
+            for (name, case), comparison in comparisons.items():
+                logits = runs[name](cases[case](frame, bundle.preprocess, area))
+                mask = to_mask(logits, frame.shape, area=area)
+                comparison.add(reference, logits, np.ascontiguousarray(mask[:, ::-1]) if case == FLIPPED else mask)
     return {key: comparison.parity(key[0]) for key, comparison in comparisons.items()}
 
 
