@@ -54,6 +54,7 @@ def build(folder: Path, core_name: str = DEFAULT_CORE, say: Say = lambda line: N
         fetched = _site(board, before, wanted, say)
         _face(board, core_name)
         write_cores(board.root, cores, _CPUS)
+        _write(board.root / "etc/edgeseg-emulated", f"qemu-user, {core_name}\n".encode())
         _check(board)
         record = Record(
             schema=_SCHEMA,

@@ -120,3 +120,10 @@ def test_the_board_says_what_it_is(call: Call, tmp_path: Path) -> None:
 
 def _row(found: dict[str, Any], artifact: str) -> dict[str, Any]:
     return next(row for row in found["artifacts"] if row["artifact"] == artifact)
+
+
+def test_its_facts_say_that_it_is_emulated(call: Call, board: Aarch64Board) -> None:
+    done = call("edgeseg", "hil", "probe")
+    assert done.returncode == 0, done.stderr
+    assert board.record
+    assert json.loads(done.stdout)["emulation"] == f"qemu-user, {board.record.core}"
