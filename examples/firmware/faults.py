@@ -7,6 +7,7 @@
 | SelfTestFailed, ExecutionMismatch | the model does not do here what it did when it was verified | the same |
 | MissingDependency | the device's image was built without an engine | stay down |
 | BadInput, NoSuchDevice of the source | the probe was unplugged, the clip is damaged | open it again, for ever |
+| BadInput before that | a link or a figure of the settings is none | stay down: bad settings |
 | StreamFailed | every engine of the chain failed or hangs | end: a fresh process is started |
 | other InferenceError | an engine failed, crashed or hung while it was loaded | the same |
 | anything else | a fault of this program | the same, with a traceback in the log |
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 from settings import SettingsError
 
-from edgeseg import BundleError, EdgesegError, ExecutionMismatch, MissingDependency
+from edgeseg import BadInput, BundleError, EdgesegError, ExecutionMismatch, MissingDependency
 from edgeseg.errors import SelfTestFailed
 
 STOPPED = 0
@@ -31,7 +32,7 @@ OF_THE_BUNDLE = (BundleError, SelfTestFailed, ExecutionMismatch)
 
 def exit_code(error: Exception) -> int:
     """How the process ends for an error that it cannot get over."""
-    if isinstance(error, SettingsError):
+    if isinstance(error, (SettingsError, BadInput)):
         return BAD_SETTINGS
     if isinstance(error, (*OF_THE_BUNDLE, MissingDependency)):
         return STAY_DOWN

@@ -47,7 +47,7 @@ def main(arguments: list[str]) -> int:
 
 def work(settings: Settings, watchdog: Watchdog) -> None:
     """From settings to the end."""
-    # Before any other thread: what engines start inherits which signals are blocked.
+    # Before the bundles: a request to end is heard while they are loaded, too.
     control = Control()
     chain = models.load_first(settings)
     health = Health(settings.health, settings.picture)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
+
+_ABOVE_ZERO = ("threads", "rate_hz", "deadline_ms", "hide_after_ms", "patience_s")
 
 
 class SettingsError(Exception):
@@ -54,7 +57,7 @@ def read_settings(path: Path) -> Settings:
     """Read a settings file; paths in it are relative to it.
 
     Raises:
-        SettingsError: it is missing or no TOML, or a field is unknown, missing or of another type.
+        SettingsError: it is missing or no TOML, or a field is unknown, missing, of another type or out of range.
     """
     try:
         with path.open("rb") as stream:
@@ -77,6 +80,8 @@ def _check(path: Path, content: Mapping[str, Any]) -> None:
             raise SettingsError(f"{path}: unknown field {name!r}, expected one of {', '.join(known)}")
         if not _fits(value, known[name]):
             raise SettingsError(f"{path}: {name} is {value!r}, expected {known[name]}")
+        if name in _ABOVE_ZERO and not 0 < value < math.inf:
+            raise SettingsError(f"{path}: {name} is {value!r}, expected a number above 0")
     if not content.get("bundles"):
         raise SettingsError(f'{path}: there is no bundle, expected bundles = ["/opt/head.edgeseg"]')
 

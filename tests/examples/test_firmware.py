@@ -229,6 +229,17 @@ def test_a_source_that_comes_later(start, tmp_path):
     assert device.end(signal.SIGINT) == 0
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_are_heard_whatever_threads_libraries_have(start, number):
+    """As without edgeseg.service, which keeps numpy from starting threads."""
+    device = start(links=["litert:int8"], environment={"OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2"})
+    device.works(30)
+    device.process.send_signal(signal.SIGHUP)
+    device.until(lambda: device.health().get("reloads") == 1)
+    assert device.end(number) == 0
+    assert device.log[-1]["reason"] == "asked to"
+
+
 def test_the_end_is_heard_while_the_source_is_silent(start, tmp_path):
     os.mkfifo(tmp_path / "probe")
     device = start(links=["litert:int8"], source=f"pipe:{tmp_path / 'probe'}?width=64&height=48", patience_s=60)
@@ -268,6 +279,9 @@ def test_who_signed_is_checked_and_said(start, bundle_copy, tmp_path):
         ({"bundle": "a"}, "unknown field 'bundle'"),
         ({"threads": "two"}, "threads is 'two', expected int"),
         ({"bundles": []}, "there is no bundle"),
+        ({"rate_hz": 0}, "rate_hz is 0, expected a number above 0"),
+        ({"deadline_ms": -1.5}, "deadline_ms is -1.5, expected a number above 0"),
+        ({"links": ["openvino:int9"]}, "unknown precision 'int9'"),
     ],
 )
 def test_bad_settings(start, settings, said):
