@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edgeseg import errors
+from edgeseg.boards.fleet.names import Service
 from edgeseg.errors import BoardBusy, BoardError, BoardUnreachable, EdgesegError
 from edgeseg.plugins import require
 
@@ -27,25 +28,6 @@ _KINDS: Mapping[str, type[EdgesegError]] = {
     )
 }
 Lost = Callable[[EdgesegError], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """A place that this run has.
-
-    Attributes:
-        place: its name.
-        host, port, user: of its board's sshd.
-        exporter: that offers it.
-        labgrid: version of that exporter, "" where it does not tell.
-    """
-
-    place: str
-    host: str
-    port: int
-    user: str
-    exporter: str
-    labgrid: str
 
 
 class Fleet:
@@ -62,7 +44,7 @@ class Fleet:
         self._lock = threading.Lock()
         self._keeper: _Keeper | None = None
 
-    def take(self, board: str, place: str, tags: Mapping[str, str], pinned: list[str], lost: Lost) -> Taken:
+    def take(self, board: str, place: str, tags: Mapping[str, str], pinned: list[str], lost: Lost) -> Service:
         """Take a place, or any with the tags.
 
         Args:
@@ -81,7 +63,7 @@ class Fleet:
             if answer is not None:
                 if "error" in answer:
                     raise _error(answer)
-                return Taken(**answer["service"])
+                return Service(**answer["service"])
         raise BoardUnreachable(f"{board}: {_ENDED}")
 
     def give(self, board: str, keep_s: float = 0.0) -> None:

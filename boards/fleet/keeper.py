@@ -16,8 +16,9 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from edgeseg.boards.fleet.names import Service
 from edgeseg.boards.fleet.owner import Owner
-from edgeseg.boards.fleet.session import Service, Session
+from edgeseg.boards.fleet.session import Session
 from edgeseg.errors import BadInput, BoardBusy, BoardError, EdgesegError, ExporterGone
 
 # A runner that waits for a board asks every second; one that does not ask any more has given up.
@@ -122,15 +123,13 @@ class Keeper:
         _check_tags(session, tags)
         useless: dict[str, str] = {}
         try:
-            while True:
-                place = await self._next(session, held, tags)
-                problem = _problem(session, place, pinned) if place else None
-                if place and problem is None:
+            while place := await self._next(session, held, tags):
+                problem = _problem(session, place, pinned)
+                if problem is None:
                     return place
-                if place is None or problem is None:
-                    raise _none_free(session, tags, [str(error) for error in useless.values()])
                 useless[held.token] = str(problem)
                 held.token = ""
+            raise _none_free(session, tags, useless)
         finally:
             for token in useless:
                 await session.cancel(token)
@@ -165,10 +164,11 @@ class Keeper:
         held.stay()
         with suppress(EdgesegError):
             session = await self._connected()
-            if held.place:
-                await session.release(held.place, self._owner)
+            # In this order: labgrid looks for the next one when a place is released, not when a reservation ends.
             if held.token:
                 await session.cancel(held.token)
+            if held.place:
+                await session.release(held.place, self._owner)
 
     def _look(self) -> None:
         """Tell of places that were lost."""
@@ -210,12 +210,11 @@ def _problem(session: Session, place: str, pinned: list[str]) -> EdgesegError | 
     return None
 
 
-def _none_free(session: Session, tags: Mapping[str, str], useless: list[str]) -> EdgesegError:
+def _none_free(session: Session, tags: Mapping[str, str], useless: Mapping[str, str]) -> EdgesegError:
     fit = [place for place in session.places.values() if _fits(place, tags)]
-    held = [place for place in fit if place.acquired or place.reservation]
     if useless and len(useless) == len(fit):
-        return ExporterGone(f"no board with {_shown(tags)} can be used: {'; '.join(useless)}")
-    reasons = [f"{len(held)} of {len(fit)} in use", *useless]
+        return ExporterGone(f"no board with {_shown(tags)} can be used: {'; '.join(useless.values())}")
+    reasons = [f"{len(fit) - len(useless)} of {len(fit)} in use", *useless.values()]
     return BoardBusy(f"no board with {_shown(tags)} is free ({'; '.join(reasons)}): wait for one (--wait SECONDS)")
 
 

@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from edgeseg.boards.fleet.names import BOARD_TAG, EXPORTER_CLASS, EXPORTER_GROUP
+from edgeseg.boards.fleet.names import BOARD_TAG, EXPORTER_CLASS, EXPORTER_GROUP, SERVICE
 from edgeseg.boards.fleet.owner import Owner, describe_owner, parse_owner
 from edgeseg.boards.hil.environment import BoardEntry
 from edgeseg.errors import BadInput, BoardBusy, BoardError, EdgesegError
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from edgeseg.boards.fleet.session import Session
 
 _NEEDED_FOR = "edgeseg hil fleet"
-_SERVICE = "NetworkService"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,25 +69,23 @@ def run_exporter(entries: Sequence[BoardEntry], coordinator: str, name: str) -> 
     place is another exporter's.
     """
     require("fleet", _NEEDED_FOR)
-    from edgeseg.boards.fleet.session import labgrid_version
-
     offered = [entry for entry in entries if entry.transport != "local" and entry.host and entry.user]
     if not offered:
         raise BadInput("no board to offer, expected host and user of at least one")
     asyncio.run(_make_places(offered, coordinator, name))
     path = state_folder() / f"exporter-{name}.yaml"
     _make(path.parent)
-    path.write_text(exporter_config(offered, labgrid_version()), encoding="utf-8")
+    path.write_text(exporter_config(offered, version("labgrid")), encoding="utf-8")
     _become("labgrid.remote.exporter", "--coordinator", coordinator, "--name", name, str(path))
 
 
-def exporter_config(entries: Sequence[BoardEntry], version: str) -> str:
+def exporter_config(entries: Sequence[BoardEntry], labgrid: str) -> str:
     """The configuration of an exporter that offers boards and tells its version of labgrid."""
     groups: dict[str, object] = {
-        entry.place or entry.name: {_SERVICE: {"address": entry.host, "port": entry.port, "username": entry.user}}
+        entry.place or entry.name: {SERVICE: {"address": entry.host, "port": entry.port, "username": entry.user}}
         for entry in entries
     }
-    groups[EXPORTER_GROUP] = {EXPORTER_CLASS: {"labgrid": version}}
+    groups[EXPORTER_GROUP] = {EXPORTER_CLASS: {"labgrid": labgrid}}
     # JSON is YAML; labgrid takes it for a template.
     return "{% raw %}" + json.dumps(groups, indent=1) + "{% endraw %}\n"
 
@@ -136,7 +134,7 @@ async def _make_places(entries: Sequence[BoardEntry], coordinator: str, exporter
     async with _connected(coordinator) as session:
         for entry in entries:
             name = entry.place or entry.name
-            pattern = f"{exporter}/{name}/{_SERVICE}"
+            pattern = f"{exporter}/{name}/{SERVICE}"
             if name not in session.places:
                 await session.ask("AddPlace", words.AddPlaceRequest(name=name))
                 await session.ask("AddPlaceMatch", words.AddPlaceMatchRequest(placename=name, pattern=pattern))
@@ -159,10 +157,12 @@ def _connected(coordinator: str) -> AbstractAsyncContextManager[Session]:
 
 def _state(session: Session, name: str, reserved: dict[str, str]) -> PlaceState:
     place = session.place(name)
-    board = exporter = version = problem = ""
+    offer = session.offer(name)
+    board = f"{offer.user}@{offer.host}:{offer.port}" if offer else ""
+    exporter, labgrid = (offer.exporter, offer.labgrid) if offer else ("", "")
+    problem = ""
     try:
-        service = session.service(name)
-        board, exporter, version = f"{service.user}@{service.host}:{service.port}", service.exporter, service.labgrid
+        session.service(name)
     except EdgesegError as error:
         problem = type(error).__name__
     holder = place.acquired or reserved.get(place.reservation or "", "")
@@ -170,7 +170,7 @@ def _state(session: Session, name: str, reserved: dict[str, str]) -> PlaceState:
     since = datetime.fromtimestamp(place.changed, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if place.acquired else ""
     tags = " ".join(f"{key}={value}" for key, value in sorted(place.tags.items()))
     return PlaceState(
-        name, tags, ", ".join(filter(None, (state, problem))), describe_owner(holder), since, board, exporter, version
+        name, tags, ", ".join(filter(None, (state, problem))), describe_owner(holder), since, board, exporter, labgrid
     )
 
 

@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -16,7 +15,7 @@ from labgrid.remote.common import Place, Reservation, ReservationState
 from labgrid.remote.generated import labgrid_coordinator_pb2 as words
 from labgrid.util import labgrid_version
 
-from edgeseg.boards.fleet.names import EXPORTER_CLASS
+from edgeseg.boards.fleet.names import EXPORTER_CLASS, SERVICE, Service
 from edgeseg.boards.fleet.owner import describe_owner, parse_owner
 from edgeseg.errors import (
     BadInput,
@@ -30,28 +29,8 @@ from edgeseg.errors import (
 _CONNECT_S = 10.0
 # A coordinator itself waits 10 s for each exporter that does not answer.
 _CALL_S = 45.0
-_SERVICE = "NetworkService"
 _LOST = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Service:
-    """The sshd of the board at a place, as its exporter offers it.
-
-    Attributes:
-        place: its name.
-        host, port, user: of the sshd.
-        exporter: that offers it.
-        labgrid: version of that exporter, "" where it does not tell.
-    """
-
-    place: str
-    host: str
-    port: int
-    user: str
-    exporter: str
-    labgrid: str
 
 
 class _Client(ClientSession):  # type: ignore[misc]
@@ -129,36 +108,44 @@ class Session:
         return self.places[name]
 
     def service(self, name: str) -> Service:
-        """The board at a place.
+        """The board at a place, which can be used from here.
 
         Raises ExporterGone where nobody offers one, ExporterMismatch where its exporter has another labgrid, BoardError
         where it cannot be reached from here, BadInput where there is no such place.
         """
+        found = self.offer(name)
+        if found is None:
+            wanted = ", ".join(sorted({match.exporter for match in self.place(name).matches})) or "none"
+            raise ExporterGone(
+                f"place {name}: nobody offers its board, its exporter ({wanted}) is not connected to the coordinator "
+                f"{self._address}: start it again (`edgeseg hil fleet export`)"
+            )
+        ours = labgrid_version()
+        if found.labgrid and found.labgrid.split(".")[0] != ours.split(".")[0]:
+            raise ExporterMismatch(
+                f"place {name}: its exporter {found.exporter} has labgrid {found.labgrid}, this runner {ours}: "
+                "install the same major version on both"
+            )
+        if found.isolated:
+            raise BoardError(f"place {name}: its exporter {found.exporter} is --isolated, and edgeseg uses no proxy")
+        return found
+
+    def offer(self, name: str) -> Service | None:
+        """The board at a place as its exporter offers it, None where nobody does; raises BadInput as `place`."""
         place = self.place(name)
         for exporter, groups in self._client.resources.items():
             for group, resources in groups.items():
                 for key, resource in resources.items():
                     cls = resource.data.get("cls")
-                    if cls == _SERVICE and resource.avail and place.hasmatch((exporter, group, cls, key)):
+                    if cls == SERVICE and resource.avail and place.hasmatch((exporter, group, cls, key)):
                         return self._service(name, exporter, resource)
-        wanted = ", ".join(sorted({match.exporter for match in place.matches})) or "none"
-        raise ExporterGone(
-            f"place {name}: nobody offers its board, its exporter ({wanted}) is not connected to the coordinator "
-            f"{self._address}: start it again (`edgeseg hil fleet export`)"
-        )
+        return None
 
     def _service(self, place: str, exporter: str, resource: Any) -> Service:
-        version = self._version(exporter)
-        ours = labgrid_version()
-        if version and version.split(".")[0] != ours.split(".")[0]:
-            raise ExporterMismatch(
-                f"place {place}: its exporter {exporter} has labgrid {version}, this runner {ours}: "
-                "install the same major version on both"
-            )
-        if resource.extra.get("proxy_required"):
-            raise BoardError(f"place {place}: its exporter {exporter} is isolated (--isolated), edgeseg uses no proxy")
         found = resource.args
-        return Service(place, found["address"], found.get("port") or 22, found["username"], exporter, version)
+        isolated = bool(resource.extra.get("proxy_required"))
+        host, port, user = found["address"], found.get("port") or 22, found["username"]
+        return Service(place, host, port, user, exporter, self._version(exporter), isolated)
 
     def _version(self, exporter: str) -> str:
         for resources in self._client.resources.get(exporter, {}).values():

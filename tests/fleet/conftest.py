@@ -16,13 +16,17 @@ from typing import Any
 
 import msgspec
 import pytest
+from click.testing import CliRunner, Result
 
+from edgeseg.boards.fleet.lab import list_places
 from edgeseg.boards.hil.environment import BoardEntry, Limits
 from edgeseg.boards.hil.transport import Holder
+from edgeseg.cli import main
 
-from ..hil.conftest import QUICK, candidate, make_board  # noqa: F401
+from ..hil.conftest import QUICK, candidate, make_board, wait_until  # noqa: F401
 
 CLI = (sys.executable, "-m", "edgeseg.cli", "hil", "fleet")
+SHELF = ("orin-1", "orin-2", "orin-3", "n100")
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl"
 
 
@@ -37,7 +41,7 @@ class Process:
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._read, args=(ready,), daemon=True)
         self._thread.start()
-        assert self._ready.wait(60) and self.popen.poll() is None, "".join(self.said)
+        assert self._ready.wait(60), "".join(self.said)
 
     def kill(self) -> None:
         self.popen.kill()
@@ -78,6 +82,10 @@ class Lab:
         words = (*CLI, "export", str(path), "--name", name, "--coordinator", self.address)
         process = Process(words, ready, XDG_STATE_HOME=str(self.folder), **environment)
         self.processes.append(process)
+        wanted = {board.name for board in boards}
+        assert wait_until(
+            lambda: wanted <= {place.name for place in list_places(self.address) if place.exporter == name}
+        )
         return process
 
     def entry(self, board: BoardEntry, **changes: Any) -> BoardEntry:
@@ -86,29 +94,22 @@ class Lab:
         asked = {"transport": "labgrid", "place": board.name, "host": "", "user": "", "coordinator": self.address}
         return msgspec.structs.replace(board, **{**asked, **pins, **changes})
 
-    def cli(self, *words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([*CLI, *words], capture_output=True, text=True, env=self.environment, check=False)
-
-    @property
-    def environment(self) -> dict[str, str]:
-        return {**os.environ, "LG_COORDINATOR": self.address}
+    def cli(self, *words: str) -> Result:
+        return CliRunner().invoke(main, ["hil", "fleet", *words, "--coordinator", self.address])
 
     def held(self) -> dict[str, str]:
         """Who has each place."""
-        from edgeseg.boards.fleet.lab import list_places
-
         return {place.name: place.holder for place in list_places(self.address)}
 
 
-@pytest.fixture
-def make_lab(tmp_path: Path) -> Iterator[Callable[[], Lab]]:
+@pytest.fixture(scope="session")
+def make_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Lab]]:
     labs = []
 
     def make() -> Lab:
         with socket.create_server(("127.0.0.1", 0)) as server:
             port = server.getsockname()[1]
-        lab = Lab(tmp_path / f"lab{len(labs)}", port)
-        lab.folder.mkdir()
+        lab = Lab(tmp_path_factory.mktemp("lab"), port)
         labs.append(lab)
         lab.start()
         return lab
@@ -118,19 +119,21 @@ def make_lab(tmp_path: Path) -> Iterator[Callable[[], Lab]]:
         process.kill()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def lab(make_lab: Callable[[], Lab]) -> Lab:
-    return make_lab()
+    """A coordinator, and an exporter that offers boards where nothing answers: three of a kind, and one of another."""
+    made = make_lab()
+    shelf = [nobody(name, profile="orin" if name.startswith("orin") else "n100") for name in SHELF]
+    made.export(*shelf, name="shelf")
+    return made
 
 
 def nobody(name: str, **changes: Any) -> BoardEntry:
     """A board where nothing answers, for what goes wrong before that."""
-    entry = BoardEntry(
-        name=name, host="127.0.0.1", port=9, user="root", key=__file__, host_key=HOST_KEY, measures=QUICK, limits=Limits()
-    )
-    return msgspec.structs.replace(entry, **changes)
+    board = BoardEntry(name=name, host="127.0.0.1", port=9, user="root", key=__file__, host_key=HOST_KEY)
+    return msgspec.structs.replace(board, measures=QUICK, limits=Limits(), **changes)
 
 
-def runner(name: str = "") -> Holder:
-    """One run."""
-    return Holder(name or f"run-{secrets.token_hex(4)}", "tester", "here", os.getpid(), "2026-01-01T00:00:00.000Z")
+def runner() -> Holder:
+    """A run of its own."""
+    return Holder(f"run-{secrets.token_hex(4)}", "tester", "here", os.getpid(), "2026-01-01T00:00:00.000Z")
