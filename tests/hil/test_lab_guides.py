@@ -247,6 +247,8 @@ def test_the_guide_is_followed(name: str, guide: Path, make_board, tmp_path: Pat
     assert [event["status"] for event in events(record, "bundle")] == ["passed"]
     assert "step verify passed" in lab.said["9"]
     assert "s measured" in lab.said["9"]
+    assert name in (lab.folder / "station.html").read_text()
+    assert "1 passed" in lab.said["11"]
 
 
 def machine(tree: Path, process: Process) -> Machine:
