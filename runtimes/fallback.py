@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -105,15 +105,21 @@ def _parsed(link: str) -> tuple[str, str | None, str]:
 
 def _whatever_runs(loader: _Loader, stack: ExitStack) -> list[Segmenter]:
     skipped: dict[str, str] = {}
-    names = [choice.runtime for choice in loader.plan] or plugins.ENGINES
-    chain = [found for name in names if (found := _try(loader, stack, name, skipped))]
+    missing: dict[str, str] = {}
+    readers = {plugins.ENGINE_OF[artifact.format] for artifact in loader.bundle.artifacts}
+    chain: list[Segmenter] = []
+    for name in [choice.runtime for choice in loader.plan] or plugins.ENGINES:
+        try:
+            chain += _try(loader, stack, name, skipped) if name in readers else []
+        except MissingDependency as error:
+            missing[name] = str(error)
     chain = chain if loader.plan else _by_speed(chain, loader.bundle)
     if not chain:
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in skipped.items())
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in (missing | skipped).items())
         raise InferenceError(f"nothing of {loader.bundle.path.name} runs here as it should ({reasons})")
     if all(segmenter.artifact.precision is not Precision.FP32 for segmenter in chain):
-        last = _try(loader, stack, "auto", skipped, Precision.FP32)
-        chain += [last] if last else []
+        with suppress(MissingDependency):
+            chain += _try(loader, stack, "auto", skipped, Precision.FP32)
     for name, reason in skipped.items():
         log.warning("%s is left out of the chain: %s", name, reason)
     chain[0].skipped.update(skipped)
@@ -122,17 +128,15 @@ def _whatever_runs(loader: _Loader, stack: ExitStack) -> list[Segmenter]:
 
 def _try(
     loader: _Loader, stack: ExitStack, runtime: str, skipped: dict[str, str], precision: Precision | None = None
-) -> Segmenter | None:
-    """The fastest artifact of a runtime; where that fails its test, another one that passes."""
-    others = [] if precision else sorted({str(a.precision) for a in loader.bundle.artifacts}, reverse=True)
-    for choice in (precision, *others):
+) -> list[Segmenter]:
+    """The fastest artifact of a runtime; where that fails its test, another one that passes; none where none does."""
+    own = {str(a.precision) for a in loader.bundle.artifacts if plugins.ENGINE_OF[a.format] == runtime}
+    for choice in (precision, *([] if precision else sorted(own, reverse=True))):
         try:
-            return stack.enter_context(loader(runtime, choice))
-        except MissingDependency:
-            return None
+            return [stack.enter_context(loader(runtime, choice))]
         except InferenceError as error:
             skipped[f"{runtime}:{choice}" if choice else runtime] = str(error)
-    return None
+    return []
 
 
 def _by_speed(segmenters: Sequence[Segmenter], bundle: Bundle) -> list[Segmenter]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ from edgeseg.errors import BadInput, InferenceError, SelfTestFailed
 from edgeseg.runtimes.fallback import load_chain
 from edgeseg.runtimes.segmenter import Segmenter
 from edgeseg.self_test import SelfTest
-from edgeseg.types import Bundle, Precision
+from edgeseg.types import Bundle, Format, Precision
 
 
 def names(chain: tuple[Segmenter, ...]) -> list[str]:
@@ -102,6 +104,27 @@ def test_what_fails_its_test_is_left_out_and_said(
     assert {s.runtime for s in chain} == {"openvino", "onnxruntime"}
     assert any("litert" in name and "SQNR 1.0 dB" in reason for name, reason in chain[0].skipped.items())
     assert "left out of the chain" in caplog.text
+
+
+def only_onnx(bundle: Path) -> Bundle:
+    opened = open_bundle(bundle)
+    artifacts = tuple(a for a in opened.artifacts if a.format is Format.ONNX)
+    return replace(opened, manifest=replace(opened.manifest, artifacts=artifacts))
+
+
+def test_engines_that_the_bundle_has_nothing_for_are_no_loss(bundle: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "edgeseg.stream"):
+        chain = load_chain(only_onnx(bundle))
+    close(chain)
+    assert {s.runtime for s in chain} == {"onnxruntime"}
+    assert chain[0].skipped == {}
+    assert caplog.text == ""
+
+
+def test_where_no_engine_is_installed_the_pip_command_is_said(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(InferenceError, match=r"nothing of tiny\.edgeseg runs here as it should \(onnxruntime: .*pip"):
+        load_chain(only_onnx(bundle))
 
 
 def test_another_artifact_of_an_engine_takes_the_place_of_one_that_fails(bundle: Path, spoiled: set[str]) -> None:
