@@ -63,7 +63,7 @@ def pytest_configure(config: pytest.Config) -> None:
         env=Path(env[0]) if env else None,
         bundles=tuple(Path(path) for path in _given(config, "bundle")),
         station=Path(station[0]) if station else None,
-        wait_s=float(wait[0]) if wait else 0.0,
+        wait_s=_seconds(wait),
     )
     config.pluginmanager.register(begin(config, choice), NAME)
 
@@ -94,6 +94,13 @@ def board_session(config: pytest.Config) -> BoardSession | None:
     """What this session has on boards; None where none was chosen."""
     session: BoardSession | None = config.pluginmanager.get_plugin(NAME)
     return session
+
+
+def _seconds(words: tuple[str, ...]) -> float:
+    try:
+        return float(words[0]) if words else 0.0
+    except ValueError as error:
+        raise pytest.UsageError(f"edgeseg_wait is {words[0]!r}, expected seconds") from error
 
 
 def _given(config: pytest.Config, name: str) -> tuple[str, ...]:

@@ -54,12 +54,12 @@ def begin(config: pytest.Config, choice: Choice) -> BoardSession:
         raise pytest.UsageError("--dist each would give every board to every worker, expected -n N alone")
     try:
         entries = chosen_boards(choice.boards, choice.env)
-        candidates = {path: read_candidate(path) for path in choice.bundles}
+        candidates = [read_candidate(path) for path in choice.bundles]
     except EdgesegError as error:
         raise pytest.UsageError(str(error)) from error
-    if len({candidate.name for candidate in candidates.values()}) < len(candidates):
+    if len({candidate.name for candidate in candidates}) < len(candidates):
         raise pytest.UsageError("two bundles have the same name: a record could not tell them apart, rename one")
-    session = BoardSession(config, entries, candidates, choice)
+    session = BoardSession(config, entries, {candidate.path: candidate for candidate in candidates}, choice)
     if choice.station and session.path.exists() and not config.option.collectonly and not session.worker:
         raise pytest.UsageError(f"{session.path} is there already: choose another --edgeseg-station")
     return session
@@ -135,16 +135,16 @@ class BoardSession:
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """What goes wrong on a board is one line, and on record."""
-        report = yield
         board = _board_of(item)
+        if board and call.when == "call":
+            figures = [figure for proof in self._current.proofs for figure in proof.figures().items()]
+            item.user_properties += [(f"edgeseg_{name}", value) for name, value in figures]
+        report = yield
         if not board:
             return report
         expected = BoardError if call.when == "call" else EdgesegError
         if call.excinfo and call.excinfo.errisinstance(expected) and report.failed and not self._full_traces:
             _shorten(report, call.excinfo)
-        if call.when == "call":
-            figures = [figure for proof in self._current.proofs for figure in proof.figures().items()]
-            report.user_properties += [(f"edgeseg_{name}", value) for name, value in figures]
         self._note(item, report, board)
         return report
 
