@@ -108,7 +108,7 @@ class FrameSource:
             close: frees what `items` holds; called once, and never during a read by another thread.
             reopen: opens the same again from its start; None where that cannot be.
         """
-        self.name = origin if isinstance(origin, str) else origin.name
+        self.name = origin if isinstance(origin, str) else _name_of(origin)
         self.path = None if isinstance(origin, str) else origin
         self.kind = kind
         self.length = length
@@ -183,6 +183,10 @@ class FrameSource:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def _name_of(path: Path) -> str:
+    return path.name if path.name.strip(".") else path.resolve().name or str(path)
 
 
 def square_mm(sizes: Sequence[float]) -> float | None:

@@ -231,6 +231,14 @@ def test_pixel_sizes_that_are_none_are_refused_before_a_frame_is_read(
         open_frames(tmp_path)
 
 
+def test_a_folder_that_one_stands_in_has_its_own_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "exam"
+    folder.mkdir()
+    encode(folder / "a.png", GRAY)
+    monkeypatch.chdir(folder)
+    assert [open_frames(path).name for path in (".", "../exam", folder)] == ["exam"] * 3
+
+
 def test_an_empty_folder_and_unknown_kinds(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="has no images"):
         open_frames(tmp_path)
