@@ -44,10 +44,10 @@ class MemoryPlan:
     @property
     def description(self) -> str:
         """For people."""
-        how = "all at once" if len(self.groups) == 1 else "one after the other"
-        engines = ", ".join(engine for group in self.groups for engine in group)
+        engines = [engine for group in self.groups for engine in group]
+        how = "" if len(engines) == 1 else " all at once" if len(self.groups) == 1 else " one after the other"
         limit = "" if self.limit_mb is None else f" of {self.limit_mb:.0f} MB"
-        return f"{engines} {how}, about {self.need_mb:.0f} MB{limit}"
+        return f"{', '.join(engines)}{how}, about {self.need_mb:.0f} MB{limit}"
 
 
 def plan_memory(bundle: Bundle, name: str, engines: Sequence[str], limit_bytes: int | None, board: str) -> MemoryPlan:

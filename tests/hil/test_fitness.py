@@ -74,7 +74,13 @@ def test_memory_for_one_engine_at_a_time(local, candidate):
     fitness = check_fitness(local, facts_of(reading={"memory_available_bytes": 200 * MIB}), candidate, ())
     assert len(fitness.plan.groups) > 1
     assert all(len(group) == 1 for group in fitness.plan.groups)
-    assert "one after the other" in fitness.plan.description
+    assert "one after the other, about" in fitness.plan.description
+
+
+def test_one_engine_alone_is_neither_at_once_nor_after_another(local, candidate):
+    fitness = check_fitness(local, facts_of(reading={"memory_available_bytes": 120_000_000}), candidate, ())
+    assert fitness.plan.description.startswith("litert, about ")
+    assert sorted(fitness.left_out) == ["onnxruntime", "openvino"]
 
 
 def test_the_limit_of_the_control_groups_counts_too(local, candidate):
