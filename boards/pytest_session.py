@@ -85,6 +85,7 @@ class BoardSession:
         self.path = Path(self.worker[_WORKERS["record"]]) if self.worker else (folder / RECORD).absolute()
         self._station: Station | None = None
         self._boards: dict[str, BoardUnderTest] = {}
+        self._problem = ""
         self._current = CurrentTest()
         self._ended: dict[str, tuple[str, str, float]] = {}
         self._full_traces = config.option.fulltrace or config.option.tbstyle in ("long", "native")
@@ -166,19 +167,23 @@ class BoardSession:
         self._record()
 
     @pytest.hookimpl(trylast=True)
-    def pytest_sessionfinish(self, exitstatus: int) -> None:
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """End the record."""
         if self._station is None:
             return
-        if not self.worker:
-            self._station.write("end", status=PASSED if exitstatus == pytest.ExitCode.OK else FAILED)
-            write_junit(read_record(self.path), self.path.with_name(JUNIT))
+        try:
+            if not self.worker:
+                self._station.write("end", status=PASSED if exitstatus == pytest.ExitCode.OK else FAILED)
+                write_junit(read_record(self.path), self.path.with_name(JUNIT))
+        except (BadInput, OSError) as error:
+            self._problem = str(error)
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
         self._station.close()
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Say where the record is."""
         if self._station:
-            terminalreporter.write_line(f"edgeseg record: {self.path}")
+            terminalreporter.write_line(f"edgeseg record: {self._problem or self.path}")
 
     def _record(self) -> Station:
         if self._station is None:
@@ -198,7 +203,10 @@ class BoardSession:
         if report.when == "teardown":
             status, reason, seconds = self._ended.pop(item.nodeid)
             what = {"test": item.nodeid, "status": status, "reason": reason, "seconds": round(seconds, 6)}
-            self._record().write("test", board=board, **what)
+            try:
+                self._record().write("test", board=board, **what)
+            except BadInput as error:
+                pytest.exit(str(error), pytest.ExitCode.TESTS_FAILED)
 
 
 def _say(board: str, line: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import pytest
 
 from edgeseg.boards.hil import ssh_transport
 from edgeseg.boards.hil.board_under_test import BoardUnderTest, CurrentTest
-from edgeseg.boards.hil.environment import read_environment
+from edgeseg.boards.hil.environment import Limits, read_environment
 from edgeseg.boards.hil.held_board import HeldBoard, RunOptions
 from edgeseg.boards.hil.local_transport import LocalTransport
 from edgeseg.boards.hil.station import RECORD, Station, read_record
@@ -54,6 +55,7 @@ key = "{key}"
 host_key = "{host_key}"
 """
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl"
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "pytest.md").read_text()
 PROVE = """
 def test_bundle(edgeseg_board, edgeseg_bundle):
     edgeseg_board.prove(edgeseg_bundle)
@@ -150,17 +152,22 @@ def test_each_board_has_each_test_and_what_goes_wrong_is_one_line(pytester, bund
     assert not list((pytester.path / "here-work").glob("hil-*"))
 
 
-def test_the_test_that_nobody_has_to_write(pytester, bundle):
+def test_the_test_that_nobody_has_to_write_and_the_documented_one(pytester, bundle):
     lab(pytester.path, "here")
+    (example,) = re.findall(r"^```python\n(.*?)^```", DOCUMENT, re.DOTALL | re.MULTILINE)
+    (pytester.path / "test_example.py").write_text(
+        example.replace("soak_minutes=0", 'soak_minutes=0, runtimes=["litert"]')
+    )
     pytester.makeini(f"[pytest]\nedgeseg_env = lab.toml\nedgeseg_bundle = {bundle}\n")
-    result = run(pytester, "--pyargs", "edgeseg.boards.suite", "--edgeseg-station", "out", "--junitxml", "junit.xml")
-    result.assert_outcomes(passed=1)
+    words = ("--pyargs", "edgeseg.boards.suite", "test_example.py", "--edgeseg-station", "out")
+    result = run(pytester, *words, "--junitxml", "junit.xml")
+    result.assert_outcomes(passed=3)
     record = read_record(pytester.path / "out" / RECORD)
     assert record.done("here").bundles[record.digests["tiny.edgeseg"]]["status"] == "passed"
     assert record.events[-1]["status"] == "passed"
     found = {p.get("name"): p.get("value") for p in ElementTree.parse("junit.xml").iter("property")}
     assert float(found["edgeseg_p99_ms"]) > 0
-    again = run(pytester, "--pyargs", "edgeseg.boards.suite", "--edgeseg-station", "out")
+    again = run(pytester, *words)
     assert again.ret == pytest.ExitCode.USAGE_ERROR
     again.stderr.fnmatch_lines(["ERROR: *out/record.jsonl is there already: choose another --edgeseg-station"])
 
@@ -259,6 +266,13 @@ def test_boards_work_at_the_same_time_one_worker_each(pytester, bundle):
     assert read_record(record).torn == 0
 
 
+def test_every_option_and_figure_is_documented():
+    for name in ("board", "env", "bundle", "station", "wait"):
+        assert f"| `--edgeseg-{name} " in DOCUMENT
+    for name in Limits.__struct_fields__:
+        assert f"`{name}`" in DOCUMENT
+
+
 def test_the_board_of_an_id():
     boards = ("cart", "cart-1", "n100")
     assert board_of("a.py::test[cart-1-head.edgeseg]", boards) == "cart-1"
@@ -280,6 +294,25 @@ def test_a_board_that_another_runner_has(pytester, holder):
     result.assert_outcomes(passed=2, errors=2)
     result.stdout.fnmatch_lines([f"here is in use by run {holder.run} (tester@here, process 1, since *)*"])
     assert [event["error"] for event in events(record_of(pytester.path), "board error")] == ["BoardBusy"]
+
+
+def test_a_disk_that_does_not_take_the_record_ends_the_session_in_one_line(pytester):
+    pytester.makepyfile("""
+        import resource
+
+        def test_full(edgeseg_board):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1, 1))
+            edgeseg_board.run(["true"])
+
+        def test_other(edgeseg_board): pass
+    """)
+    # Pipes, because the limit is on files.
+    words = ("-s", "-p", "no:cacheprovider", "--edgeseg-env", str(lab(pytester.path, "here")))
+    done = subprocess.run([sys.executable, "-m", "pytest", *words], capture_output=True, text=True, check=False)
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED
+    assert f"{record_of(pytester.path)} cannot be written: File too large !" in done.stdout
+    assert "INTERNALERROR" not in done.stdout + done.stderr
+    assert "test_other" not in done.stdout
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["interrupted", "killed"])
