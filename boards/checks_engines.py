@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from edgeseg.boards.findings import EngineState, Finding, Machine, Severity
 
-_LITERT_GLIBC = (2, 34)  # what the aarch64 wheel needs, though its name says 2.27
+LITERT_GLIBC = (2, 34)  # what the aarch64 wheel needs, though its name says 2.27
 
 
 def missing(machine: Machine) -> Iterable[Finding]:
@@ -88,7 +88,7 @@ def glibc(machine: Machine) -> Iterable[Finding]:
     state = machine.engine("litert")
     if machine.board.architecture != "aarch64" or not found or state is None or state.works:
         return
-    if (int(found[1]), int(found[2])) >= _LITERT_GLIBC:
+    if (int(found[1]), int(found[2])) >= LITERT_GLIBC:
         return
     installed = "ai-edge-litert" in machine.process.packages
     yield Finding(

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from edgeseg.boards.checks_engines import LITERT_GLIBC
 from edgeseg.boards.hil.bundles import Candidate, check_signed
 from edgeseg.boards.hil.environment import BoardEntry
 from edgeseg.boards.hil.facts import BoardFacts
@@ -15,7 +16,6 @@ from edgeseg.errors import BoardError, BoardUnfit
 from edgeseg.plugins import ENGINE_OF, MIN_RUNTIMES
 
 _CLOCK_S = 300.0
-_LITERT_GLIBC = "2.34"
 _DISK_MARGIN = 4 << 20
 _MIB = 1 << 20
 
@@ -103,9 +103,10 @@ def _problem(engine: str, entry: BoardEntry, facts: BoardFacts, candidate: Candi
     least = max((MIN_RUNTIMES[engine], candidate.bundle.manifest.min_runtimes.get(engine, "0")), key=_numbers)
     if _numbers(version) < _numbers(least):
         return f"{engine} is {version} on {entry.name}, expected {least} or later"
-    old = facts.glibc and _numbers(facts.glibc) < _numbers(_LITERT_GLIBC)
+    old = facts.glibc and _numbers(facts.glibc) < LITERT_GLIBC
     if engine == "litert" and facts.board.get("architecture") == "aarch64" and old:
-        return f"litert needs glibc {_LITERT_GLIBC} on aarch64, {entry.name} has {facts.glibc}"
+        needed = ".".join(map(str, LITERT_GLIBC))
+        return f"litert needs glibc {needed} on aarch64, {entry.name} has {facts.glibc}"
     return ""
 
 
