@@ -15,7 +15,7 @@ class FiniteRange(click.FloatRange):
         """Convert as every range, and refuse what is no finite number."""
         number = super().convert(value, param, ctx)
         if not math.isfinite(number):
-            self.fail(f"{value!r} is not in the range {self._describe_range()}.", param, ctx)
+            self.fail(f"{value!r} is no finite number.", param, ctx)
         return number
 
 
