@@ -39,6 +39,11 @@ USER = Process(
 )
 
 
+def unverified(*names: str) -> EngineState:
+    devices = tuple(DeviceState(d, listed=True, usable=True, verified=d not in ("cuda", "npu")) for d in names)
+    return EngineState("onnxruntime", "pip install x", "1.0", devices=devices)
+
+
 def engine(name: str, version: str | None = "1.0", **devices: str) -> EngineState:
     """Devices by name: "" works, "absent" is not listed, anything else is why it fails."""
     states = [DeviceState(d, listed=why != "absent", usable=not why, reason=why) for d, why in devices.items()]
@@ -372,6 +377,16 @@ def test_a_provider_that_is_listed_but_broken(
     assert severity(machine, "broken-device") == expected
     finding = found(machine, "broken-device")
     assert finding is None or any(why in finding.what for why in devices.values() if why not in ("", "absent"))
+
+
+@pytest.mark.parametrize(("devices", "expected"), [(("cuda", "cpu"), Severity.NOTE), (("cpu",), None)])
+def test_a_device_that_works_and_was_never_verified(
+    make: Make, devices: tuple[str, ...], expected: Severity | None
+) -> None:
+    machine = make("jetson-orin-nano-devkit", engines=(unverified(*devices), *ENGINES[1:]))
+    assert severity(machine, "unverified-device") == expected
+    finding = found(machine, "unverified-device")
+    assert finding is None or finding.fix.endswith("--runtime onnxruntime --device cuda")
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 
 from edgeseg.boards import profile_check
 from edgeseg.boards.profile import GENERIC, decode_profile, match_profile, profile, profile_folders, profiles
-from edgeseg.engine_options import OPTIONS
+from edgeseg.engine_options import OPTIONS, EngineChoice, check_options
 from edgeseg.errors import BadInput, BoardError
 from edgeseg.plugins import ENGINES, runtime
 
@@ -40,6 +40,29 @@ def test_devices_are_those_of_the_runtimes() -> None:
     assert set(profile_check.DEVICES) == set(OPTIONS) == set(ENGINES)
     for name, devices in profile_check.DEVICES.items():
         assert runtime(name).device_names == devices  # type: ignore[attr-defined]
+
+
+def test_the_plan_of_a_board_is_what_its_engines_are_told() -> None:
+    plan = profile("jetson-orin-nano").plan
+    assert plan[0] == EngineChoice(
+        "onnxruntime",
+        ("tensorrt", "cuda", "cpu"),
+        ("fp16", "int8", "fp32"),
+        None,
+        {"tensorrt_workspace_mb": 1024, "tensorrt_fp16": True, "tensorrt_engine_cache": True},
+    )
+    assert plan[1] == EngineChoice("litert", ("cpu",), ("int8", "fp32"), 6)
+
+
+def test_every_plan_can_be_told_to_its_engines() -> None:
+    for found in profiles().values():
+        for choice in () if found.refused else found.plan:
+            assert check_options(choice.runtime, choice.options) == choice.options
+
+
+def test_a_board_that_is_refused_has_no_plan() -> None:
+    with pytest.raises(BoardError, match=r"OpenVINO"):
+        _ = profile("intel-ncs2").plan
 
 
 @pytest.mark.parametrize(

@@ -428,10 +428,11 @@ class TestLabel:
         }
         assert proofs["cuda"].executed.provider == PROVIDERS["cuda"]
 
-    def test_people_see_it(
-        self, engine: RecordedEngine, make_bundle: Callable[..., Bundle], frame: np.ndarray, tmp_path: Path
-    ) -> None:
+    def test_people_see_it(self, engine: RecordedEngine, bundle: Path) -> None:
         listed = CliRunner().invoke(main, ["runtimes"], env={"COLUMNS": "300"})
         (line,) = (line for line in listed.output.splitlines() if " cuda " in line)
         assert "not verified on hardware" in line
         assert " yes " in line
+        words = ["verify", str(bundle), "--runtime", "onnxruntime", "--device", "cuda", "--no-isolate"]
+        verified = CliRunner().invoke(main, words)
+        assert "onnxruntime cuda: not verified on hardware by edgeseg" in verified.output
