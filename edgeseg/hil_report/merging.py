@@ -43,13 +43,17 @@ def compare(paths: Sequence[Path]) -> Comparison:
         )
     boards = _Boards(runs)
     bundles = _Bundles(runs)
-    newest, history = _newest(sorted(_results(runs, boards, bundles), key=lambda r: r.at, reverse=True))
+    results = sorted(_results(runs, boards, bundles), key=lambda r: r.at, reverse=True)
+    newest, history = _newest(results)
+    described = tuple(boards.described()), tuple(bundles.described())
+    order = [[part.label for part in parts] for parts in described]
+    newest.sort(key=lambda r: (order[0].index(r.board), order[1].index(r.bundle)))
     comparison = Comparison(
         created=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         edgeseg=__version__,
         records=tuple(run.file for run in runs),
-        boards=tuple(boards.described()),
-        bundles=tuple(bundles.described()),
+        boards=described[0],
+        bundles=described[1],
         results=tuple(newest),
         history=tuple(history),
         incidents=tuple(sorted(_incidents(runs, boards), key=lambda incident: incident.at)),

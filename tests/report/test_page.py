@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, replace
-from html.parser import HTMLParser
+from dataclasses import replace
 from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
@@ -15,48 +14,9 @@ from edgeseg.report.document import Document
 from edgeseg.report.embedding import read_page
 from edgeseg.report.page import page
 
+from ..html_tree import Element, Tree
+
 LARGEST = 3_000_000
-VOID = {"meta", "link", "br", "img", "input", "image", "use", "rect", "circle", "path"}
-
-
-@dataclass
-class Element:
-    tag: str
-    attrs: dict[str, str]
-    children: list[Element] = field(default_factory=list)
-    text: str = ""
-
-    def all(self, *tags: str) -> list[Element]:
-        found = [self] if self.tag in tags else []
-        return found + [e for child in self.children for e in child.all(*tags)]
-
-    def words(self) -> str:
-        return self.text + "".join(child.words() for child in self.children)
-
-
-class Tree(HTMLParser):
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.root = Element("root", {})
-        self._open = [self.root]
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        element = Element(tag, {name: value or "" for name, value in attrs})
-        self._open[-1].children.append(element)
-        if tag not in VOID:
-            self._open.append(element)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self._open[-1].children.append(Element(tag, {name: value or "" for name, value in attrs}))
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag not in VOID:
-            assert self._open[-1].tag == tag, f"</{tag}> closes <{self._open[-1].tag}>"
-            self._open.pop()
-
-    def handle_data(self, data: str) -> None:
-        self._open[-1].text += data
 
 
 @pytest.fixture(scope="module")
