@@ -15,6 +15,7 @@ from edgeseg import plugins
 from edgeseg.commands.frontier_models import check_classes, open_bundles, open_sources
 from edgeseg.commands.frontier_run import Entry, Plan, describe_data, load_entries, measure, point
 from edgeseg.commands.measuring import engine_options, evaluation_frames, hc_offset
+from edgeseg.commands.ranges import FiniteRange
 from edgeseg.commands.remembering import Remembering, command_line
 from edgeseg.commands.sources import source_options
 from edgeseg.commands.table import print_table
@@ -32,18 +33,16 @@ def _limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
     options = (
         click.option(
             "--dice-drop",
-            type=click.FloatRange(0, 0.2),
+            type=FiniteRange(0, 0.2),
             help="Dice may be lower than the reference's by this fraction; 0.005, half a point, by default.",
         ),
         click.option(
             "--hc-increase",
             "hc_increase_mm",
-            type=click.FloatRange(0),
+            type=FiniteRange(0),
             help="Head circumference error may be larger by these mm; 0.3 by default.",
         ),
-        click.option(
-            "--worst-dice", type=click.FloatRange(0, 1), help="No frame may have a lower Dice; 0.85 by default."
-        ),
+        click.option("--worst-dice", type=FiniteRange(0, 1), help="No frame may have a lower Dice; 0.85 by default."),
     )
     for option in reversed(options):
         command = option(command)

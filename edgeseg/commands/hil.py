@@ -11,10 +11,11 @@ import click
 from edgeseg.commands.hil_emulate import emulate
 from edgeseg.commands.hil_fleet import fleet
 from edgeseg.commands.hil_report import report
+from edgeseg.commands.ranges import FiniteRange
 from edgeseg.commands.table import print_table
 from edgeseg.errors import BadInput
 
-_POSITIVE = click.FloatRange(min=0)
+_NOT_NEGATIVE = FiniteRange(min=0)
 
 
 @click.group(
@@ -57,7 +58,7 @@ hil.add_command(fleet)
 @click.option("--resume", type=click.Path(path_type=Path), metavar="RECORD", help="Go on with this record.jsonl.")
 @click.option(
     "--wait",
-    type=_POSITIVE,
+    type=_NOT_NEGATIVE,
     default=0.0,
     show_default=True,
     metavar="SECONDS",
@@ -81,7 +82,7 @@ hil.add_command(fleet)
 )
 @click.option(
     "--reconnect",
-    type=_POSITIVE,
+    type=_NOT_NEGATIVE,
     default=60.0,
     show_default=True,
     metavar="SECONDS",

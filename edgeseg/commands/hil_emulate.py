@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import click
 
+from edgeseg.commands.ranges import FiniteRange
 from edgeseg.commands.table import print_table
 from edgeseg.plugins import ENGINES
 
@@ -36,7 +37,7 @@ def emulate() -> None:
 
 @emulate.command(epilog="Example:  edgeseg hil emulate up slow --cpus 0.5 --memory 512M --disk 64M")
 @click.argument("name")
-@click.option("--cpus", type=click.FloatRange(min=0.01), help="On average; all by default.")
+@click.option("--cpus", type=FiniteRange(min=0.01), help="On average; all by default.")
 @_size_option("--memory", "memory_bytes", "Of all its processes, without swap; all by default.")
 @_size_option("--disk", "disk_bytes", "Of /data, a file system of its own; this machine's by default.")
 @click.option("--without", multiple=True, type=click.Choice(ENGINES), help="An engine not to have there; repeatable.")

@@ -17,6 +17,7 @@ from typing import IO, Any
 import click
 
 from edgeseg.boards.detect import detect
+from edgeseg.commands.ranges import POSITIVE
 from edgeseg.errors import ConversionError, EdgesegError
 from edgeseg.runtimes.sandbox import die_with_parent, ending, limit_data
 from edgeseg.types import Bundle
@@ -165,16 +166,15 @@ def _contained(what: str, memory_gb: float) -> Iterator[None]:
 
 
 def _options() -> list[click.Parameter]:
-    positive = click.FloatRange(min=0, min_open=True)
     return [
         click.Option(
             ["--isolate/--no-isolate"], default=True, help="Work in a child process with these limits; on by default."
         ),
         click.Option(
-            ["--limit-memory"], type=positive, metavar="GB", help="Of data in the child; 75 % of the memory by default."
+            ["--limit-memory"], type=POSITIVE, metavar="GB", help="Of data in the child; 75 % of the memory by default."
         ),
         click.Option(
-            ["--limit-time"], type=positive, metavar="MINUTES", default=240.0, show_default=True, help="Of the child."
+            ["--limit-time"], type=POSITIVE, metavar="MINUTES", default=240.0, show_default=True, help="Of the child."
         ),
     ]
 

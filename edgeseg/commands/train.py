@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from edgeseg.commands.ranges import FiniteRange
 from edgeseg.commands.sources import parse_names, parse_size, scan_area_option
 from edgeseg.dataset import read_folder
 from edgeseg.errors import BadInput
@@ -40,7 +41,7 @@ _NORMALISATION: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
 @click.option("--augmentation", type=click.Choice(["standard", "strong"]), default="standard", show_default=True)
 @click.option(
     "--ema-decay",
-    type=click.FloatRange(0, 1, max_open=True),
+    type=FiniteRange(0, 1, max_open=True),
     default=0.99,
     show_default=True,
     help="Of the averaged weights that are kept.",
