@@ -78,7 +78,7 @@ def unverified(machine: Machine) -> Iterable[Finding]:
                     Severity.NOTE,
                     f"{state.name} runs on {device.name} here, which edgeseg was not verified on",
                     "it ran the probe model right; its own tests never had this hardware",
-                    f"edgeseg verify BUNDLE --runtime {state.name} --device {device.name}",
+                    f"edgeseg verify BUNDLE --runtime {state.name} --device {device.name} --no-isolate",
                 )
 
 

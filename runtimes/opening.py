@@ -100,6 +100,12 @@ def _check_execution(artifact: Artifact, runtime: str, session: Session) -> None
 def _open_isolated(bundle: Bundle, artifact: Artifact, runtime: str, told: Told, limits: Limits) -> Session:
     from edgeseg.runtimes.isolated import IsolatedWorker
 
+    device = told["device"]
+    if device != "cpu" and device in getattr(plugins.runtime(runtime), "device_names", ()):
+        raise NoSuchDevice(
+            f"{runtime} in a process of its own has the CPU only, asked for was {device}: its sandbox hides device "
+            "files, so that this needs a bundle that is trusted, and no isolation (--no-isolate)"
+        )
     worker = IsolatedWorker(runtime, limits)
     try:
         model = read_model(artifact)

@@ -46,7 +46,7 @@ def unverified(rows: Iterable[Row]) -> list[str]:
     """A line for each device that something ran on and that edgeseg itself was never run on."""
     ran = dict.fromkeys((row.runtime, row.device) for row in rows if row.runtime in plugins.RUNTIMES)
     return [
-        f"{name} {device}: not verified on hardware by edgeseg: trust what `edgeseg verify` says here"
+        f"{name} {device}: not verified on hardware by edgeseg: trust what `edgeseg verify --no-isolate` says here"
         for name, device in ran
         if device in getattr(plugins.runtime(name), "unverified", ())
     ]

@@ -386,7 +386,7 @@ def test_a_device_that_works_and_was_never_verified(
     machine = make("jetson-orin-nano-devkit", engines=(unverified(*devices), *ENGINES[1:]))
     assert severity(machine, "unverified-device") == expected
     finding = found(machine, "unverified-device")
-    assert finding is None or finding.fix.endswith("--runtime onnxruntime --device cuda")
+    assert finding is None or finding.fix.endswith("--runtime onnxruntime --device cuda --no-isolate")
 
 
 @pytest.mark.parametrize(

@@ -126,6 +126,12 @@ class TestLoad:
         with edgeseg.load(bundle, isolate=isolate) as segmenter:
             assert segmenter.execution.providers == {"XNNPACK": 2}, "another question than the one before"
 
+    def test_an_engine_of_its_own_process_has_the_cpu_only(self, make_bundle: MakeBundle) -> None:
+        with pytest.raises(NoSuchDevice, match=r"has the CPU only, asked for was cuda: .*--no-isolate"):
+            edgeseg.load(make_bundle(), runtime="onnxruntime", device="cuda", isolate=True)
+        with pytest.raises(NoSuchDevice, match="has no device 'abacus'"):
+            edgeseg.load(make_bundle(name="other"), runtime="onnxruntime", device="abacus", isolate=True)
+
     def test_a_measurement_of_its_cost_has_them_too(self, make_bundle: MakeBundle) -> None:
         (artifact,) = make_bundle((Format.TFLITE, FP32)).artifacts
         assert measure_footprint(artifact, "litert", "cpu", 1, {"delegate": "none"}).load_ms > 0
