@@ -48,6 +48,11 @@ class PipedTransport(ABC):
             answer = json.loads(line)
         except ValueError:
             lease.end()
+            if line.strip():
+                raise BoardError(
+                    f"{self.name}: {self.where} said {line.strip()[:_SHOWN]!r} before the answer: "
+                    "let its shell print nothing for commands (.bashrc)"
+                ) from None
             raise self._failed(lease.returncode, lease.errors) from None
         if not answer["held"]:
             lease.end()

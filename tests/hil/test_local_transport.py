@@ -229,6 +229,18 @@ def test_a_lease_is_no_way_to_another_file(local, holder, tmp_path):
     assert (tmp_path / "precious").read_text() == "precious"
 
 
+def test_a_shell_that_greets(local, holder, tmp_path):
+    import msgspec
+
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\necho Welcome to cart 1\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    with pytest.raises(
+        BoardError, match=r"local: this machine said 'Welcome to cart 1' before the answer: let its shell"
+    ):
+        open_transport(msgspec.structs.replace(local, python=str(python)), holder)
+
+
 def test_no_python_on_the_board(local, holder):
     import msgspec
 
