@@ -116,6 +116,8 @@ class Keeper:
                 session = Session(self._address, self._owner, self._look)
                 await session.open()
                 self._session = session
+            else:
+                await self._session.sync()  # what happened in the meantime counts
             return self._session
 
     async def _reserved(self, session: Session, held: _Held, tags: Mapping[str, str], pinned: list[str]) -> str:

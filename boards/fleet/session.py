@@ -246,7 +246,11 @@ class Session:
 
     async def sync(self) -> None:
         """Wait until all that happened before is known here."""
-        if not await asyncio.wait_for(self._client.sync_with_coordinator(), _CALL_S):
+        try:
+            known = await asyncio.wait_for(self._client.sync_with_coordinator(), _CALL_S)
+        except TimeoutError as error:
+            raise self.unreachable() from error
+        if not known:
             raise self.unreachable()
 
     async def _call(self, call: Awaitable[T]) -> T:

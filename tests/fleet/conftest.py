@@ -83,9 +83,11 @@ class Lab:
         process = Process(words, ready, XDG_STATE_HOME=str(self.folder), **environment)
         self.processes.append(process)
         wanted = {board.name for board in boards}
-        assert wait_until(
-            lambda: wanted <= {place.name for place in list_places(self.address) if place.exporter == name}
-        )
+
+        def offered() -> bool:
+            return wanted <= {place.name for place in list_places(self.address) if place.exporter == name}
+
+        assert wait_until(offered), "".join(process.said + self.processes[0].said[-50:])
         return process
 
     def entry(self, board: BoardEntry, **changes: Any) -> BoardEntry:

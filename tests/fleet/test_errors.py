@@ -56,7 +56,7 @@ def test_a_coordinator_that_does_not_answer(lab, prove, invoke):
 def test_a_place_that_is_not_there(lab, prove):
     kind, reason = prove(lab.entry(nobody("nowhere")))
     assert kind == "BadInput"
-    assert f"the fleet of {lab.address} has no place 'nowhere', expected one of: n100, orin-1," in reason
+    assert f"the fleet of {lab.address} has no place 'nowhere', expected one of: " in reason
 
 
 def test_a_place_that_another_runner_has(lab, prove):

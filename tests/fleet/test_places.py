@@ -239,11 +239,12 @@ def test_a_lab_sees_what_it_has_and_who_has_it(lab):
 
 def test_a_coordinator_that_goes_away_is_told_and_found_again(make_lab):
     lab = make_lab()
-    lab.export(nobody("a"), name="e")
+    exporter = lab.export(nobody("a"), name="e")
     run = Run(lab)
     run.one("a")
     lab.processes[0].kill()
     assert wait_until(lambda: bool(run.lost))
+    assert wait_until(lambda: exporter.popen.poll() == 100)  # what a supervisor starts again
     assert isinstance(run.lost[0], CoordinatorUnreachable)
     with pytest.raises(CoordinatorUnreachable, match=rf"coordinator at {lab.address} does not answer: start it"):
         run.one("a")

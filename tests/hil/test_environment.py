@@ -77,6 +77,66 @@ def test_what_is_wrong_is_said_in_one_line(old, new, message, tmp_path):
     assert "\n" not in str(caught.value)
 
 
+FLEET = f"""
+[fleet]
+coordinator = "lab:20408"
+host_keys = {{ cart-1 = "{HOST_KEY}", cart-2 = "{HOST_KEY}" }}
+
+[[boards]]
+name = "one"
+transport = "labgrid"
+place = "cart-1"
+key = "keys/lab"
+
+[[boards]]
+name = "cart-2"
+transport = "labgrid"
+key = "keys/lab"
+
+[[boards]]
+name = "any"
+transport = "labgrid"
+filter = {{ board = "intel-n100" }}
+key = "keys/lab"
+coordinator = "other"
+"""
+
+
+def test_boards_of_a_fleet_know_where_to_ask_and_whom_to_believe(tmp_path):
+    lab = read_environment(write(tmp_path, FLEET))
+    one, two, any_board = (lab.board(name) for name in ("one", "cart-2", "any"))
+    assert (one.place, two.place, any_board.place) == ("cart-1", "cart-2", "")
+    assert (one.coordinator, any_board.coordinator) == ("lab:20408", "other")
+    assert set(one.host_keys) == set(any_board.host_keys) == {"cart-1", "cart-2"}
+    assert one.key == str(tmp_path / "keys/lab")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('coordinator = "lab:20408"', 'coordinater = "lab:20408"', "unknown key 'coordinater' in fleet, did you mean"),
+        ('coordinator = "lab:20408"', 'coordinator = "http://lab"', "the coordinator 'http://lab' is none, expected"),
+        (f'cart-1 = "{HOST_KEY}", ', "", "boards.one.host_key is missing, and [fleet.host_keys] has none of cart-1"),
+        (HOST_KEY, "ssh-ed25519 AAAA", "host_keys.cart-1: expected a line as in 'ssh-ed25519 AAAA...'"),
+        ('key = "keys/lab"', "", "boards.one.key is missing, a board over labgrid needs it"),
+        ('place = "cart-1"', 'place = "a/b"', "boards.one.place: 'a/b' cannot name a place"),
+        ('board = "intel-n100"', 'Board = "x"', "boards.any.filter: Board = 'x' is no tag"),
+        ("filter =", 'place = "cart-1"\nfilter =', "boards.any: a filter is for any board that fits, leave out place"),
+        (
+            '"labgrid"\nkey',
+            '"local"\nplace = "x"\nkey',
+            'boards.cart-2.place is of a fleet, expected transport = "labgrid"',
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_fleet_is_said_in_one_line(old, new, message, tmp_path):
+    assert old in FLEET
+    with pytest.raises(BadInput) as caught:
+        read_environment(write(tmp_path, FLEET.replace(old, new)))
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_board_that_is_not_there_is_named_with_those_that_are(tmp_path):
     with pytest.raises(BadInput, match=r"unknown board 'cart-3', expected one of cart-1, cart-2"):
         read_environment(write(tmp_path, LAB)).board("cart-3")
