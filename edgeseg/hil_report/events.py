@@ -120,8 +120,8 @@ class SoakLimit(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     unit: str = ""
-    asked: float
-    measured: float | None = None
+    asked: int | float
+    measured: int | float | None = None
     passed: bool | None = None
 
 

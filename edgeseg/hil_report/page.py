@@ -54,6 +54,8 @@ def digits(value: float | None, unit: str = "", otherwise: str = "not measured",
     """A number with so many significant digits, its full value for programs; or the words for its absence."""
     if value is None:
         return _NONE.format(otherwise)
+    if isinstance(value, int):
+        return Markup('<data value="{}">{:,}</data>{}').format(value, value, Markup("&nbsp;") + unit if unit else "")
     size = abs(value)
     whole = value == 0 or size >= 10 ** (digits - 1)
     text = f"{value:.0f}" if whole else f"{value:#.{digits}g}" if size >= 1e-3 else f"{value:.2g}"
