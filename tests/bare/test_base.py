@@ -22,8 +22,8 @@ def failed(name):
 names = [
     module.name
     for module in pkgutil.walk_packages(edgeseg.__path__, "edgeseg.", onerror=failed)
-    if not module.name.startswith(("edgeseg.converters", "edgeseg.frontier", "edgeseg.report"))
-    and not module.name.startswith(("edgeseg.boards.pytest_", "edgeseg.boards.suite"))
+    if not module.name.startswith(("edgeseg.converters", "edgeseg.frontier", "edgeseg.hil_report", "edgeseg.report"))
+    and not module.name.startswith(("edgeseg.boards.fleet.", "edgeseg.boards.pytest_", "edgeseg.boards.suite"))
 ]
 for name in names:
     importlib.import_module(name)
