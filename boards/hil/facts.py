@@ -47,7 +47,7 @@ class BoardFacts(msgspec.Struct, frozen=True, kw_only=True):
         machine: tells one machine from another: a hash of its id, which itself stays there.
         boot_id: tells one boot from another.
         time_unix: by its clock.
-        work_free_bytes: of the disk that the harness's folder is on.
+        work_free_bytes: of the disk that the harness's folder is on; 0 where that cannot be written to.
         trusted_keys: ids of the keys that it trusts; None where it trusts any bundle.
         own_bytes: of memory that the probe itself had, and that is free when it has ended.
         oom_kills: processes of its control group, or of the machine, that were killed for want of memory.

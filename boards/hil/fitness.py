@@ -113,6 +113,11 @@ def _problem(engine: str, entry: BoardEntry, facts: BoardFacts, candidate: Candi
 def _check_disk(entry: BoardEntry, facts: BoardFacts, candidate: Candidate) -> None:
     # What was brought and what is installed are there at once for a moment.
     need = 2 * candidate.size_bytes + _DISK_MARGIN
+    if facts.work_free_bytes == 0:
+        raise BoardUnfit(
+            f"nothing can be written in {entry.work} on {entry.name}: its disk is full, or the folder is not that of "
+            "the user there: make room, give it to that user, or choose another work folder"
+        )
     if facts.work_free_bytes is not None and facts.work_free_bytes < need:
         raise BoardUnfit(
             f"{candidate.name} needs {need / _MIB:.1f} MiB in {entry.work} on {entry.name}, "

@@ -8,8 +8,9 @@ import secrets
 import socket
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import msgspec
@@ -64,12 +65,26 @@ def run_suite(
         station.write("resumed" if earlier else "run", **about(holder, entries, candidates))
         boards = [HeldBoard(e, holder, station, options, say=say, opener=opener) for e in entries]
         runs = [_BoardRun(board, candidates, earlier) for board in boards]
-        with ThreadPoolExecutor(len(runs), "board") as pool:
-            outcomes = [outcome for found in pool.map(_BoardRun.run, runs) for outcome in found]
+        outcomes = [outcome for found in _side_by_side([run.run for run in runs]) for outcome in found]
         good = all(outcome.status == PASSED for outcome in outcomes)
         station.write("end", status=PASSED if good else "failed")
     write_junit(read_record(path), path.with_name(JUNIT))
     return outcomes
+
+
+def _side_by_side(works: Sequence[Callable[[], list[Outcome]]]) -> list[list[Outcome]]:
+    """What each comes to. Threads of a pool would be waited for on Ctrl-C; with these, boards are left at once."""
+    futures: list[Future[list[Outcome]]] = [Future() for _ in works]
+
+    def work(index: int) -> None:
+        try:
+            futures[index].set_result(works[index]())
+        except BaseException as error:
+            futures[index].set_exception(error)
+
+    for index in range(len(works)):
+        Thread(target=work, args=(index,), name=f"board-{index}", daemon=True).start()
+    return [future.result() for future in futures]
 
 
 class _BoardRun:

@@ -57,8 +57,10 @@ class Station:
                 raise BadInput(f"{self.path} cannot be written: {error.strerror}") from error
 
     def close(self) -> None:
-        """Close the file."""
-        os.close(self._file)
+        """Close the file; a thread that still writes gets the error of a closed one, never another's file."""
+        with self._lock:
+            os.close(self._file)
+            self._file = -1
 
     def __enter__(self) -> Self:
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -165,6 +166,29 @@ def test_a_record_of_a_killed_runner_is_gone_on_with(lab, bundle, invoke, tmp_pa
     third = invoke("hil", "run", "--env", lab(), bundle, "--resume", record)
     assert third.exit_code == 0
     assert "passed, by the earlier part of the record" in third.output
+
+
+def test_ctrl_c_ends_a_run_at_once_and_what_it_does_on_the_board(lab, bundle, tmp_path):
+    path, record = lab(), tmp_path / "out" / "record.jsonl"
+    path.write_text(path.read_text().replace("soak_minutes = 0.02", "soak_minutes = 30.0"))
+    words = ["hil", "run", "--env", str(path), str(bundle), "-o", str(tmp_path / "out")]
+    runner = subprocess.Popen(
+        [sys.executable, "-m", "edgeseg.cli", *words], stdout=subprocess.DEVNULL, start_new_session=True
+    )
+    assert wait_until(lambda: record.exists() and "bench" in [e["step"] for e in events(record, "step")], 120)
+    assert wait_until(lambda: _running("soak", tmp_path), 60)
+    runner.send_signal(signal.SIGINT)
+    assert runner.wait(20) == 130
+    assert wait_until(lambda: not _running("", tmp_path), 30)
+
+
+def _running(word: str, folder: Path) -> bool:
+    """Whether a process of edgeseg works in a folder of a test."""
+    lines = []
+    for found in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            lines.append(found.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+    return any(str(folder) in line and f"edgeseg.cli {word}" in line for line in lines)
 
 
 def test_another_bundle_does_not_go_on(lab, bundle, bundle_copy, invoke, tmp_path):
