@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,7 +72,8 @@ class Fleet:
         with self._lock:
             keeper = self._keeper
         if keeper:
-            keeper.ask({"do": "give", "board": board, "keep_s": keep_s}, None)
+            with suppress(BoardUnreachable):
+                keeper.ask({"do": "give", "board": board, "keep_s": keep_s}, None)
 
     def _running(self) -> _Keeper:
         with self._lock:

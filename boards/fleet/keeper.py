@@ -11,6 +11,7 @@ import json
 import logging
 import signal
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -32,6 +33,7 @@ class _Held:
     """What one board of the run has or waits for."""
 
     place: str = ""
+    wanted: str = ""
     token: str = ""
     watched: bool = False
     timer: asyncio.TimerHandle | None = None
@@ -59,6 +61,7 @@ class Keeper:
         self._held: dict[str, _Held] = {}
         self._session: Session | None = None
         self._connecting = asyncio.Lock()
+        self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -71,34 +74,40 @@ class Keeper:
 
         Raises as `Session.acquire` and `Session.service`; BoardBusy where no place with the tags is free.
         """
-        held = self._held.setdefault(board, _Held())
-        held.stay()
-        try:
-            session = await self._connected()
-            await session.reclaim()
-            wanted = held.place or (await self._reserved(session, held, tags, pinned) if tags else place)
-            self._check_apart(board, wanted)
-            session.service(wanted)
-            await session.acquire(wanted)
-            held.place = wanted
-            service = session.service(wanted)
-            held.watched = True
-        except BaseException:
-            self._leave(board, held, _ASKED_S)
-            raise
+        async with self._turns[board]:
+            held = self._held.setdefault(board, _Held())
+            held.stay()
+            try:
+                return await self._take(board, held, place, tags, pinned)
+            except BaseException:
+                held.wanted = held.place
+                self._leave(board, held, _ASKED_S)
+                raise
+
+    async def _take(self, board: str, held: _Held, place: str, tags: Mapping[str, str], pinned: list[str]) -> Service:
+        session = await self._connected()
+        await session.reclaim()
+        wanted = held.place or (await self._reserved(session, held, tags, pinned) if tags else place)
+        self._check_apart(board, wanted)
+        held.wanted = wanted
+        session.service(wanted)
+        await session.acquire(wanted)
+        held.place = wanted
+        service = session.service(wanted)
+        held.watched = True
         return service
 
     async def give(self, board: str, keep_s: float) -> None:
         """Give back what a board has, now or when nobody took it again for so long."""
-        held = self._held.get(board)
-        if held is None:
-            return
-        held.stay()
-        held.watched = False
-        if keep_s:
-            self._leave(board, held, keep_s)
-        else:
-            await self._drop(board)
+        async with self._turns[board]:
+            held = self._held.get(board)
+            if held is None:
+                return
+            held.watched = False
+            if keep_s:
+                self._leave(board, held, keep_s)
+            else:
+                await self._drop(board)
 
     async def close(self) -> None:
         """Give everything back and disconnect."""
@@ -146,18 +155,23 @@ class Keeper:
         return place
 
     def _check_apart(self, board: str, place: str) -> None:
-        other = next((name for name, held in self._held.items() if held.place == place and name != board), None)
+        other = next((name for name, held in self._held.items() if held.wanted == place and name != board), None)
         if other:
             raise BoardBusy(f"place {place} is the board {other} of this run already: give {board} another place")
 
     def _leave(self, board: str, held: _Held, seconds: float) -> None:
         held.stay()
-        held.timer = asyncio.get_running_loop().call_later(seconds, lambda: self._start(self._drop(board)))
+        held.timer = asyncio.get_running_loop().call_later(seconds, lambda: self._start(board, held))
 
-    def _start(self, work: Any) -> None:
-        task = asyncio.ensure_future(work)
+    def _start(self, board: str, held: _Held) -> None:
+        task = asyncio.create_task(self._drop_left(board, held, held.timer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def _drop_left(self, board: str, held: _Held, timer: asyncio.TimerHandle | None) -> None:
+        async with self._turns[board]:
+            if held.timer is timer:  # else it was taken again
+                await self._drop(board)
 
     async def _drop(self, board: str) -> None:
         held = self._held.pop(board, None)
