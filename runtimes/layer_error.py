@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from edgeseg.errors import InferenceError
-from edgeseg.runtimes.runtime import engine_errors
+from edgeseg.runtimes.engine_errors import engine_errors
 from edgeseg.types import Array, Precision, Session
 
 FULL_SCALE_DB = 49.9

@@ -13,10 +13,11 @@ import numpy as np
 from edgeseg.engine_options import Options
 from edgeseg.errors import InferenceError, MissingDependency
 from edgeseg.evidence import Execution, LayerTime
+from edgeseg.runtimes.engine_errors import engine_errors
 from edgeseg.runtimes.held_stderr import held_stderr
 from edgeseg.runtimes.layer_error import Expose, GraphLayer
 from edgeseg.runtimes.litert_layers import expose, graph_layers
-from edgeseg.runtimes.runtime import EngineRuntime, EngineSession, Layer, engine_errors, tally
+from edgeseg.runtimes.runtime import EngineRuntime, EngineSession, Layer, tally
 from edgeseg.types import Array, Format, Layout, Model, TensorSpec
 
 _PACKAGES = {"ai-edge-litert": "ai_edge_litert.interpreter", "tflite-runtime": "tflite_runtime.interpreter"}

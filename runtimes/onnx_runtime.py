@@ -12,12 +12,13 @@ import numpy as np
 from edgeseg.engine_options import Options
 from edgeseg.errors import MissingDependency
 from edgeseg.evidence import Execution, LayerTime
+from edgeseg.runtimes.engine_errors import engine_errors
 from edgeseg.runtimes.layer_error import Expose, GraphLayer
 from edgeseg.runtimes.onnx_layers import expose, graph_layers
 from edgeseg.runtimes.onnx_profile import Event, layer_times, node_events
 from edgeseg.runtimes.onnx_providers import NOISE, PROVIDERS, provider_list, start, tensorrt_precision
 from edgeseg.runtimes.onnx_wide import WIDE, wide_model
-from edgeseg.runtimes.runtime import EngineRuntime, EngineSession, Layer, empty_arrays, engine_errors, fill, tally
+from edgeseg.runtimes.runtime import EngineRuntime, EngineSession, Layer, empty_arrays, fill, tally
 from edgeseg.types import Array, Format, Model, TensorSpec
 
 _DTYPES = {

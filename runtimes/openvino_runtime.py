@@ -13,10 +13,11 @@ import numpy as np
 from edgeseg.engine_options import Options
 from edgeseg.errors import InferenceError, MissingDependency
 from edgeseg.evidence import Execution, LayerTime
+from edgeseg.runtimes.engine_errors import engine_errors
 from edgeseg.runtimes.layer_error import Expose, GraphLayer
 from edgeseg.runtimes.openvino_layers import expose, graph_layers
 from edgeseg.runtimes.openvino_profile import layer_times, wide_models
-from edgeseg.runtimes.runtime import EngineRuntime, EngineSession, Layer, empty_arrays, engine_errors, fill, tally
+from edgeseg.runtimes.runtime import EngineRuntime, EngineSession, Layer, empty_arrays, fill, tally
 from edgeseg.types import Array, Format, Model, TensorSpec
 
 _PRECISIONS = {"f32": "fp32", "f16": "fp16", "u8": "int8", "i8": "int8"}

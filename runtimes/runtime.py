@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -16,14 +15,14 @@ import numpy as np
 
 from edgeseg import samples
 from edgeseg.engine_options import Options, check_options
-from edgeseg.errors import BadInput, EdgesegError, InferenceError, NoSuchDevice
+from edgeseg.errors import BadInput, InferenceError, NoSuchDevice
 from edgeseg.evidence import Execution
 from edgeseg.runtimes import forked
+from edgeseg.runtimes.engine_errors import engine_errors
 from edgeseg.types import Array, Format, Model, TensorSpec
 
 PROBES = Path(samples.__file__).parent / "probe"
 _PROBE_TOLERANCE = 0.01  # of the expected range: what fp16 on an accelerator may cost, and far below any real fault
-_LONGEST_REASON = 240
 
 # suffix, and the bytes that a file of this format has at an offset
 _SIGNATURES = {
@@ -283,32 +282,6 @@ def _prove(kind: type[EngineRuntime], device: str) -> DeviceProof:
     except InferenceError as error:
         reason = str(error)
     return DeviceProof(device, reason is None, reason or "", verified, executed)
-
-
-class EngineErrors:
-    """Translates whatever an engine raises inside into an InferenceError of one line; entered as often as one likes."""
-
-    __slots__ = ("_action", "_noise")
-
-    def __init__(self, action: str, noise: str) -> None:
-        self._action, self._noise = action, noise
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, Exception) and not isinstance(error, EdgesegError):
-            reason = " ".join(re.sub(self._noise, " ", str(error)).split()) or type(error).__name__
-            raise InferenceError(f"{self._action}: {reason[:_LONGEST_REASON]}") from error
-
-
-def engine_errors(action: str, noise: str = r"(?!)") -> EngineErrors:
-    """A context in which whatever an engine raises becomes an InferenceError of one line.
-
-    Args:
-        action: what failed, as in "onnxruntime cannot load a.onnx".
-        noise: regular expression of what to leave out of the engine's message.
-    """
-    return EngineErrors(action, noise)
 
 
 def empty_arrays(specs: Iterable[TensorSpec]) -> dict[str, Array]:

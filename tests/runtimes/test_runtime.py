@@ -11,9 +11,10 @@ from edgeseg import plugins
 from edgeseg.engine_options import Options
 from edgeseg.errors import BadInput, InferenceError, MissingDependency
 from edgeseg.evidence import Execution
+from edgeseg.runtimes.engine_errors import engine_errors
 from edgeseg.runtimes.fake_runtime import FakeRuntime
 from edgeseg.runtimes.onnx_runtime import OnnxRuntime
-from edgeseg.runtimes.runtime import EngineRuntime, Layer, check_model, engine_errors, read_file, tally
+from edgeseg.runtimes.runtime import EngineRuntime, Layer, check_model, read_file, tally
 from edgeseg.testing import PROBE
 from edgeseg.types import Format, Model
 
