@@ -38,10 +38,11 @@ class Process:
             words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, **environment}
         )
         self.said: list[str] = []
-        self._ready = threading.Event()
+        self._ready, self._started = threading.Event(), False
         self._thread = threading.Thread(target=self._read, args=(ready,), daemon=True)
         self._thread.start()
-        assert self._ready.wait(60), "".join(self.said)
+        self._ready.wait(60)
+        assert self._started, "".join(self.said)
 
     def kill(self) -> None:
         self.popen.kill()
@@ -51,6 +52,7 @@ class Process:
         for line in self.popen.stdout:
             self.said.append(line)
             if ready in line:
+                self._started = True
                 self._ready.set()
         self._ready.set()
 
