@@ -17,10 +17,11 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from edgeseg.boards.fleet.choice import check_tags, none_free, problem_of
 from edgeseg.boards.fleet.names import Service
 from edgeseg.boards.fleet.owner import Owner
 from edgeseg.boards.fleet.session import Session
-from edgeseg.errors import BadInput, BoardBusy, BoardError, EdgesegError, ExporterGone
+from edgeseg.errors import BoardBusy, BoardError, EdgesegError
 
 # A runner that waits for a board asks every second; one that does not ask any more has given up.
 _ASKED_S = 5.0
@@ -131,16 +132,16 @@ class Keeper:
 
     async def _reserved(self, session: Session, held: _Held, tags: Mapping[str, str], pinned: list[str]) -> str:
         """A place with the tags that can be used. Places that cannot are kept reserved until one is found."""
-        _check_tags(session, tags)
+        check_tags(session, tags)
         useless: dict[str, str] = {}
         try:
             while place := await self._next(session, held, tags):
-                problem = _problem(session, place, pinned)
+                problem = problem_of(session, place, pinned)
                 if problem is None:
                     return place
                 useless[held.token] = str(problem)
                 held.token = ""
-            raise _none_free(session, tags, useless)
+            raise none_free(session, tags, useless)
         finally:
             for token in useless:
                 await session.cancel(token)
@@ -203,39 +204,6 @@ class Keeper:
         if session.place(place).acquired != self._owner:
             return BoardBusy(f"place {place} was taken away from this run: somebody released it by force")
         return None
-
-
-def _check_tags(session: Session, tags: Mapping[str, str]) -> None:
-    if any(_fits(place, tags) for place in session.places.values()):
-        return
-    known = sorted({f"{key}={value}" for place in session.places.values() for key, value in place.tags.items()})
-    raise BadInput(f"no place of the fleet has the tags {_shown(tags)}, there are: {', '.join(known) or 'none'}")
-
-
-def _fits(place: Any, tags: Mapping[str, str]) -> bool:
-    return tags.items() <= {**place.tags, "name": place.name}.items()
-
-
-def _problem(session: Session, place: str, pinned: list[str]) -> EdgesegError | None:
-    try:
-        session.service(place)
-    except EdgesegError as error:
-        return error
-    if place not in pinned:
-        return BoardError(f"place {place}: its host key is not known, expected it in [fleet.host_keys]")
-    return None
-
-
-def _none_free(session: Session, tags: Mapping[str, str], useless: Mapping[str, str]) -> EdgesegError:
-    fit = [place for place in session.places.values() if _fits(place, tags)]
-    if useless and len(useless) == len(fit):
-        return ExporterGone(f"no board with {_shown(tags)} can be used: {'; '.join(useless.values())}")
-    reasons = [f"{len(fit) - len(useless)} of {len(fit)} in use", *useless.values()]
-    return BoardBusy(f"no board with {_shown(tags)} is free ({'; '.join(reasons)}): wait for one (--wait SECONDS)")
-
-
-def _shown(tags: Mapping[str, str]) -> str:
-    return ", ".join(f"{key}={value}" for key, value in sorted(tags.items()))
 
 
 def _as_json(error: EdgesegError) -> dict[str, str]:
