@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from edgeseg.boards.hil.transport import WAIT
 from edgeseg.errors import BadInput, BoardBusy, BoardError, EdgesegError, ExporterGone
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def none_free(session: Session, tags: Mapping[str, str], useless: Mapping[str, s
     if useless and len(useless) == len(fit):
         return ExporterGone(f"no board with {_shown(tags)} can be used: {'; '.join(useless.values())}")
     reasons = [f"{len(fit) - len(useless)} of {len(fit)} in use", *useless.values()]
-    return BoardBusy(f"no board with {_shown(tags)} is free ({'; '.join(reasons)}): wait for one (--wait SECONDS)")
+    return BoardBusy(f"no board with {_shown(tags)} is free ({'; '.join(reasons)}): {WAIT}")
 
 
 def _shown(tags: Mapping[str, str]) -> str:

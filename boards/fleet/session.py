@@ -17,6 +17,7 @@ from labgrid.util import labgrid_version
 
 from edgeseg.boards.fleet.names import EXPORTER_CLASS, SERVICE, Service
 from edgeseg.boards.fleet.owner import describe_owner, parse_owner
+from edgeseg.boards.hil.transport import WAIT
 from edgeseg.errors import (
     BadInput,
     BoardBusy,
@@ -168,7 +169,7 @@ class Session:
                 raise self._busy(name, holder)
             if await self._try_to_acquire(name):
                 return
-        raise BoardBusy(f"place {name} is being taken by another client of labgrid: wait for it (--wait SECONDS)")
+        raise BoardBusy(f"place {name} is being taken by another client of labgrid: {WAIT}")
 
     async def _try_to_acquire(self, name: str) -> bool:
         try:
@@ -272,8 +273,7 @@ class Session:
         since = datetime.fromtimestamp(self.place(name).changed, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         owner = parse_owner(holder)
         return BoardBusy(
-            f"place {name} is held by {describe_owner(holder)} since {since}: wait for it (--wait SECONDS), "
-            "or take another board",
+            f"place {name} is held by {describe_owner(holder)} since {since}: {WAIT}",
             owner.run if owner else "",
         )
 
@@ -282,8 +282,7 @@ class Session:
         holder = next((r.owner for r in await self.reservations() if r.token == token), "another client of labgrid")
         owner = parse_owner(holder)
         return BoardBusy(
-            f"place {name} is reserved for {describe_owner(holder)}: wait for it (--wait SECONDS), or take another "
-            "board",
+            f"place {name} is reserved for {describe_owner(holder)}: {WAIT}",
             owner.run if owner else "",
         )
 

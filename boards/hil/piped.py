@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeseg.boards.hil.environment import BoardEntry
-from edgeseg.boards.hil.transport import BEAT_S, SILENCE_S, Completed, Holder, script
+from edgeseg.boards.hil.transport import BEAT_S, SILENCE_S, WAIT, Completed, Holder, script
 from edgeseg.durable import write_file
 from edgeseg.errors import BadInput, BoardBusy, BoardError, BoardTimeout, BoardUnreachable
 
@@ -168,7 +168,7 @@ class PipedTransport(ABC):
             )
             run = str(holder["run"])
             who = f"run {run} ({started})"
-        return BoardBusy(f"{self.name} is in use by {who}: wait for it (--wait SECONDS), or take another board", run)
+        return BoardBusy(f"{self.name} is in use by {who}: {WAIT}", run)
 
 
 class _Process:

@@ -17,6 +17,8 @@ from edgeseg.boards.hil.environment import BoardEntry
 # Heartbeats this often; a board that hears none for so long kills what it runs and gives itself back.
 BEAT_S = 2.0
 SILENCE_S = 15.0
+# What to do where another runner has a board; the command and the pytest plugin have an option each.
+WAIT = "wait for it (--wait SECONDS; in pytest --edgeseg-wait SECONDS), or take another board"
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,8 +56,16 @@ def test_what_is_not_code_is_there(content):
 def test_nothing_else_is_there(content):
     kinds = {Path(path).suffix for path in content if ".dist-info/" not in path}
     assert not kinds & {".pyc", ".so", ".c"}
-    named = ("edgeseg/testing.py", "edgeseg/self_test.py")
-    assert not [path for path in content if "test" in path and path not in named]
+    assert not [path for path in content if "tests" in Path(path).parts or Path(path).name == "conftest.py"]
+    named = (
+        "testing.py",
+        "self_test.py",
+        "pytest_plugin.py",
+        "pytest_session.py",
+        "pytest_workers.py",
+        "board_under_test.py",
+    )
+    assert not [path for path in content if "test" in Path(path).name and Path(path).name not in named]
 
 
 def test_licence_and_metadata(wheel, content):
@@ -66,7 +74,7 @@ def test_licence_and_metadata(wheel, content):
         assert "Apache License" in archive.read(licence).decode()
         metadata = archive.read(licence.replace("licenses/LICENSE", "METADATA")).decode()
     assert "\nLicense-Expression: Apache-2.0\n" in metadata
-    for extra in ("onnx", "openvino", "tflite", "convert", "train", "dicom", "all", "dev"):
+    for extra in ("onnx", "openvino", "tflite", "gpu", "convert", "train", "dicom", "fleet", "all", "dev"):
         assert f"\nProvides-Extra: {extra}\n" in metadata
 
 

@@ -124,7 +124,7 @@ def test_what_runs_on_a_board_ends_with_its_exporter(lab, make_board):
 def test_any_free_board_of_a_kind_and_never_the_same_one_twice(lab):
     runs = [Run(lab) for _ in range(4)]
     assert {run.any("orin") for run in runs[:3]} == {"orin-1", "orin-2", "orin-3"}
-    with pytest.raises(BoardBusy, match=r"no board with board=orin is free \(3 of 3 in use\): wait for one"):
+    with pytest.raises(BoardBusy, match=r"no board with board=orin is free \(3 of 3 in use\): wait for it"):
         runs[3].any("orin")
     runs[1].give("board")
     assert runs[3].any("orin").startswith("orin")
