@@ -49,6 +49,31 @@ class Summary:
     cost: float
 
 
+def joined(first: Summary, second: Summary) -> Summary:
+    """Both as one, as if a single run had been sampled; what was not read in between is not in it."""
+    seconds = first.seconds + second.seconds
+    spreads = dict(first.spreads)
+    for name, spread in second.spreads.items():
+        spreads[name] = _both(spreads[name], spread) if name in spreads else spread
+    told = [(part.throttled_share, part.samples) for part in (first, second) if part.throttled_share is not None]
+    weight = sum(samples for _, samples in told)
+    return Summary(
+        samples=first.samples + second.samples,
+        seconds=seconds,
+        spreads=spreads,
+        throttled_share=sum(share * samples for share, samples in told) / weight if weight else None,
+        throttled_by=dict(Counter(first.throttled_by) + Counter(second.throttled_by)),
+        governors=tuple(dict.fromkeys((*first.governors, *second.governors))),
+        cost=(first.cost * first.seconds + second.cost * second.seconds) / seconds if seconds else 0.0,
+    )
+
+
+def _both(first: Spread, second: Spread) -> Spread:
+    count = first.count + second.count
+    mean = (first.mean * first.count + second.mean * second.count) / count
+    return Spread(min(first.least, second.least), mean, max(first.most, second.most), count)
+
+
 class Sampler:
     """Reads a Telemetry at a steady rate in a thread of its own, from `__enter__` to `__exit__`.
 

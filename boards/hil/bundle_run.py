@@ -25,6 +25,7 @@ from edgeseg.boards.hil.steps import (
     Place,
     bench_job,
     fastest,
+    joined_results,
     judge_bench,
     judge_rows,
     judge_soak,
@@ -191,7 +192,7 @@ class BundleRun:
             if part is None:
                 failed.append(error_line(done))
                 continue
-            result = part if result is None else {**result, "rows": [*result["rows"], *part["rows"]]}
+            result = part if result is None else joined_results(result, part)
             samples += raw["rows"] if raw else []
         failed += judge(result) if result else []
         status = FAILED if failed else PASSED

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import msgspec
 
 from edgeseg.boards.hil.environment import Limits, Measures
+from edgeseg.boards.sampler import Summary, joined
 from edgeseg.errors import BoardError
 
 VERIFY, WARM_UP, BENCH, SOAK = "verify", "warm-up", "bench", "soak"
@@ -105,6 +107,21 @@ def result_of(job: Job, files: dict[str, str | None]) -> tuple[dict[str, Any] | 
     if found[0] is not None and not isinstance(found[0], dict):
         raise BoardError(f"{job.files[0]} on the board is not the result of `edgeseg {job.words[0]}`")
     return found[0], found[1] if len(found) > 1 else None
+
+
+def joined_results(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    """The results of one step that was done for one engine after the other: all rows, and telemetry of all of it.
+
+    Raises BoardError where the telemetry is none.
+    """
+    result = {**first, "rows": [*first["rows"], *second["rows"]]}
+    try:
+        told = [msgspec.convert(part["telemetry"], Summary) for part in (first, second) if part.get("telemetry")]
+    except msgspec.ValidationError as error:
+        raise BoardError(f"the telemetry of `edgeseg bench` on the board is not understood: {error}") from error
+    if told:
+        result["telemetry"] = msgspec.to_builtins(reduce(joined, told))
+    return result
 
 
 def fastest(rows: Iterable[dict[str, Any]]) -> dict[str, Any] | None:
