@@ -47,7 +47,8 @@ class BoardFacts(msgspec.Struct, frozen=True, kw_only=True):
         machine: tells one machine from another: a hash of its id, which itself stays there.
         boot_id: tells one boot from another.
         time_unix: by its clock.
-        work_free_bytes: of the disk that the harness's folder is on; 0 where that cannot be written to.
+        work_free_bytes: of the disk that the harness's folder is on.
+        work_writable: whether the user there may write to that folder.
         trusted_keys: ids of the keys that it trusts; None where it trusts any bundle.
         own_bytes: of memory that the probe itself had, and that is free when it has ended.
         oom_kills: processes of its control group, or of the machine, that were killed for want of memory.
@@ -69,6 +70,7 @@ class BoardFacts(msgspec.Struct, frozen=True, kw_only=True):
     own_bytes: int = 0
     oom_kills: int | None = None
     emulation: str = ""
+    work_writable: bool = True
     schema: int = 1
 
     @property
@@ -99,6 +101,7 @@ def read_facts(work: Path) -> BoardFacts:
     Raises BoardError where its trusted keys cannot be read.
     """
     board, process = detect(), current_process()
+    free, writable = _room(work)
     with Telemetry() as telemetry:
         reading = telemetry.read()
     try:
@@ -116,7 +119,8 @@ def read_facts(work: Path) -> BoardFacts:
         machine=hashlib.sha256(word(_ROOT / "etc/machine-id").encode()).hexdigest()[:16],
         boot_id=word(_ROOT / "proc/sys/kernel/random/boot_id"),
         time_unix=time.time(),
-        work_free_bytes=_free(work),
+        work_free_bytes=free,
+        work_writable=writable,
         trusted_keys=None if trusted is None else tuple(trusted),
         own_bytes=_own_bytes(),
         oom_kills=_oom_kills(),
@@ -154,15 +158,16 @@ def _engines(packages: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def _free(folder: Path) -> int | None:
+def _room(folder: Path) -> tuple[int | None, bool]:
+    """Free bytes where a folder is or will be, None where unknown; and whether this user may write there."""
     try:
         while not folder.exists() and folder != folder.parent:
             folder = folder.parent
-        return shutil.disk_usage(folder).free if os.access(folder, os.W_OK) else 0
+        return shutil.disk_usage(folder).free, os.access(folder, os.W_OK | os.X_OK)
     except PermissionError:
-        return 0
+        return None, False
     except OSError:
-        return None
+        return None, True
 
 
 def _own_bytes() -> int:

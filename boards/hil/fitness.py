@@ -113,10 +113,9 @@ def _problem(engine: str, entry: BoardEntry, facts: BoardFacts, candidate: Candi
 def _check_disk(entry: BoardEntry, facts: BoardFacts, candidate: Candidate) -> None:
     # What was brought and what is installed are there at once for a moment.
     need = 2 * candidate.size_bytes + _DISK_MARGIN
-    if facts.work_free_bytes == 0:
+    if not facts.work_writable:
         raise BoardUnfit(
-            f"nothing can be written in {entry.work} on {entry.name}: its disk is full, or the folder is not that of "
-            "the user there: make room, give it to that user, or choose another work folder"
+            f"the user of {entry.name} may not write to {entry.work} there: give it that folder, or choose another one"
         )
     if facts.work_free_bytes is not None and facts.work_free_bytes < need:
         raise BoardUnfit(
