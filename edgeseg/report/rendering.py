@@ -11,7 +11,13 @@ from markupsafe import Markup
 
 
 def render(
-    folder: Traversable, *, title: str, made_by: str, contents: Sequence[tuple[str, str]], **context: object
+    folder: Traversable,
+    *,
+    title: str,
+    made_by: str,
+    contents: Sequence[tuple[str, str]],
+    glossary: Sequence[tuple[str, str]],
+    **context: object,
 ) -> str:
     """A page of a template that extends `layout.html`.
 
@@ -19,7 +25,8 @@ def render(
         folder: has the template, `page.html`, and `page.css`, which comes after the style of all pages.
         title: of the browser's window.
         made_by: the version of edgeseg.
-        contents: each section's id and heading.
+        contents: each section's id and heading; the last one is `words`.
+        glossary: its words and what they mean.
         context: for the template; all of it is escaped that is not Markup.
     """
     shared = files(__package__)
@@ -33,7 +40,7 @@ def render(
     )
     style = _text(shared, "layout.css") + _text(folder, "page.css")
     return environment.get_template("page.html").render(
-        title=title, made_by=made_by, contents=contents, style=Markup(style), **context
+        title=title, made_by=made_by, contents=contents, glossary=glossary, style=Markup(style), **context
     )
 
 
