@@ -32,7 +32,7 @@ def test_a_large_bundle_has_time_for_a_slow_connection(local, holder, tmp_path, 
 def test_a_work_folder_that_this_user_cannot_reach_is_not_writable(monkeypatch):
     """Asking for a path in a folder that is closed to the user raises, unlike for one that is not there."""
     monkeypatch.setattr(Path, "exists", lambda path: _denied(path) if path.name == "edgeseg-closed" else True)
-    assert not read_facts(Path("/root/edgeseg-closed")).work_writable
+    assert not read_facts(Path("/home/edgeseg-closed")).work_writable
     assert read_facts(Path("/tmp")).work_writable
 
 

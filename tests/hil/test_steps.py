@@ -10,7 +10,7 @@ from edgeseg.boards.hil.steps import Job, Place, bench_job, joined_results, soak
 from edgeseg.boards.sampler import Spread, Summary
 from edgeseg.errors import BoardError
 
-PLACE = Place("/work", "/work/bundle.edgeseg")
+PLACE = Place("/station", "/station/bundle.edgeseg")
 ROW = {"runtime": "litert", "precision": "int8", "device": "cpu"}
 
 
