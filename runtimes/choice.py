@@ -45,17 +45,10 @@ _decided: dict[tuple[object, ...], tuple[Pairing, dict[str, str]]] = {}
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
-    """An artifact, loaded on a runtime."""
+class Candidate(Pairing):
+    """A pairing that is loaded."""
 
-    runtime: str
-    artifact: Artifact
     session: Session
-
-    @property
-    def name(self) -> str:
-        """As in `openvino-int8 on openvino`."""
-        return f"{self.artifact.name} on {self.runtime}"
 
 
 def candidates(bundle: Bundle, runtime: str, precision: Precision | None, plan: Plan = ()) -> tuple[Pairing, ...]:
@@ -129,7 +122,7 @@ def fastest(
         raise _all_failed(bundle, errors)
     _close(loser for loser in loaded if loser is not winner)
     skipped = skipped or {name: str(error) for name, error in errors.items()}
-    _decided[key] = (next(p for p in pairings if p.name == winner.name), skipped)
+    _decided[key] = Pairing(winner.runtime, winner.artifact, winner.choice), skipped
     return winner, skipped
 
 
@@ -148,7 +141,7 @@ def _load(
             _close(loaded)
             raise
         else:
-            loaded.append(Candidate(pairing.runtime, pairing.artifact, session))
+            loaded.append(Candidate(pairing.runtime, pairing.artifact, pairing.choice, session))
             if first:
                 break
     return loaded, errors
